@@ -1,0 +1,62 @@
+//! Counters that many threads bump and few read: one padded cell per group of threads.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_types,
+    reason = "plain statistics: std's atomics also in a model, where they may stand in statics"
+)]
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+const SHARDS: usize = 8;
+
+static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
+
+std::thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn shard() -> usize {
+    SHARD
+        .try_with(|shard| {
+            if shard.get() == usize::MAX {
+                shard.set(NEXT_SHARD.fetch_add(1, Ordering::Relaxed) % SHARDS);
+            }
+            shard.get()
+        })
+        .unwrap_or(0)
+}
+
+/// A sum over all threads. Reading is exact once the writers stand still.
+#[derive(Debug, Default)]
+pub(crate) struct Count([CachePadded<AtomicU64>; SHARDS]);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        // Ordering: Relaxed: a statistic publishes nothing.
+        self.0[shard()].fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.0.iter().map(|cell| cell.load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let count = Count::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1_000).for_each(|_| count.add(1)));
+            }
+        });
+        assert_eq!(count.sum(), 4_000);
+    }
+}

@@ -1,0 +1,15 @@
+//! The cellar: what every floor stands on and what knows nothing of tasks.
+//!
+//! * [`sync`]: the one door to atomics, cells, locks, threads.
+//! * [`park`]: a one-token parker with a deadline, and its waker.
+//! * [`clock`]: real and virtual time.
+//! * [`random`]: cheap numbers for choosing victims.
+//! * [`count`]: counters that many threads bump and few read.
+//! * [`contain`]: runs user code and keeps its panic.
+
+pub(crate) mod clock;
+pub(crate) mod contain;
+pub(crate) mod count;
+pub(crate) mod park;
+pub(crate) mod random;
+pub(crate) mod sync;

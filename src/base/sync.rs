@@ -1,0 +1,170 @@
+//! The one door to atomics, cells, locks and threads: std and `parking_lot` in a build,
+//! loom in a model (`--cfg loom`).
+//!
+//! Both sides have the same surface: locks without poisoning, a [`Condvar`] that takes
+//! `&mut guard`, an [`UnsafeCell`] that is entered through closures. [`Arc`] is std's on both
+//! sides: it is shared with [`std::task::Wake`] and trait objects, which loom's cannot be;
+//! the reference counts that this crate writes itself are plain atomics and are modelled.
+//!
+//! loom knows no time: in a model a wait with a timeout waits until it is notified.
+
+#![forbid(unsafe_code)]
+#![allow(
+    unused_imports,
+    clippy::disallowed_types,
+    reason = "this is the door: it names what the rest of the crate may not, for all its users"
+)]
+
+#[cfg(not(loom))]
+mod house {
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::sync::{Arc, Weak, atomic};
+    pub(crate) use std::{hint, thread};
+
+    /// loom's `UnsafeCell` surface over std's; compiles to nothing.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
+            look(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, change: impl FnOnce(*mut T) -> R) -> R {
+            change(self.0.get())
+        }
+    }
+
+    /// A thread-local with a constant initial value.
+    macro_rules! local {
+        ($(#[$meta:meta])* static $name:ident: $type:ty = $init:expr;) => {
+            std::thread_local! { $(#[$meta])* static $name: $type = const { $init }; }
+        };
+    }
+    pub(crate) use local;
+}
+
+#[cfg(loom)]
+mod house {
+    use std::time::{Duration, Instant};
+
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::hint;
+    pub(crate) use loom::sync::atomic;
+    pub(crate) use loom::thread;
+    pub(crate) use std::sync::{Arc, Weak};
+
+    /// `parking_lot`'s `Mutex` surface over loom's.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    /// An option, so that [`Condvar::wait`] can take `&mut guard` as `parking_lot`'s does.
+    #[derive(Debug)]
+    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard(Some(self.0.lock().expect("loom locks are not poisoned")))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+        }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner().expect("loom locks are not poisoned")
+        }
+    }
+
+    impl<T> std::ops::Deref for MutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("only a waiting guard is empty")
+        }
+    }
+
+    impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("only a waiting guard is empty")
+        }
+    }
+
+    /// Says whether a timed wait ran out; in a model it never does.
+    #[derive(Debug)]
+    pub(crate) struct WaitTimeoutResult;
+
+    impl WaitTimeoutResult {
+        pub(crate) fn timed_out(&self) -> bool {
+            false
+        }
+    }
+
+    /// `parking_lot`'s `Condvar` surface over loom's.
+    #[derive(Debug)]
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    impl Default for Condvar {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    impl Condvar {
+        pub(crate) fn new() -> Self {
+            Self(loom::sync::Condvar::new())
+        }
+
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            let held = guard.0.take().expect("only a waiting guard is empty");
+            guard.0 = Some(self.0.wait(held).expect("loom locks are not poisoned"));
+        }
+
+        pub(crate) fn wait_for<T>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            _timeout: Duration,
+        ) -> WaitTimeoutResult {
+            self.wait(guard);
+            WaitTimeoutResult
+        }
+
+        pub(crate) fn wait_until<T>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            _deadline: Instant,
+        ) -> WaitTimeoutResult {
+            self.wait(guard);
+            WaitTimeoutResult
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
+    /// A thread-local, one per modelled thread.
+    macro_rules! local {
+        ($(#[$meta:meta])* static $name:ident: $type:ty = $init:expr;) => {
+            loom::thread_local! { $(#[$meta])* static $name: $type = $init; }
+        };
+    }
+    pub(crate) use local;
+}
+
+pub(crate) use house::{
+    Arc, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, local, thread,
+};

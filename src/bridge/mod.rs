@@ -1,0 +1,3 @@
+//! TODO(bridge)
+
+#![forbid(unsafe_code)]

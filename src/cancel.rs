@@ -1,0 +1,3 @@
+//! TODO(cancel)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(context)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(current_thread)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,222 @@
+//! What this thread is inside, and how one blocks there.
+//!
+//! A handle that must wait does not know pools, loops or lanes. It asks this module, where the
+//! runtimes register from above: a pool worker announces that it blocks (so that the pool can
+//! compensate), the owner of lanes runs their jobs while it waits, and everybody sleeps on the
+//! one parker of the thread. A nested wait may take a token meant for an outer one; that is
+//! harmless, because every wait looks at its condition again before it sleeps.
+
+#![forbid(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::base::park::Parker;
+use crate::base::sync::local;
+
+/// The lanes that this thread owns.
+pub(crate) trait Lanes {
+    /// Runs the oldest queued job of any lane of this thread; false when there is none.
+    fn run_one(&self) -> bool;
+}
+
+/// The pool worker that this thread is.
+pub(crate) trait Worker {
+    /// The number of the pool, as in [`Home::Pool`](crate::task::Home::Pool).
+    fn pool(&self) -> u64;
+    /// The worker is about to block; the pool may start or wake another one.
+    fn block_begins(&self);
+    /// The worker goes on.
+    fn block_ends(&self);
+    /// Is there stack left to run another job on top of the one that waits?
+    fn has_room(&self) -> bool;
+}
+
+local! {
+    static KEY: Cell<u64> = Cell::new(0);
+}
+local! {
+    static PARKING: RefCell<Option<Parking>> = RefCell::new(None);
+}
+local! {
+    static LANES: RefCell<Option<Rc<dyn Lanes>>> = RefCell::new(None);
+}
+local! {
+    static WORKER: RefCell<Option<Rc<dyn Worker>>> = RefCell::new(None);
+}
+local! {
+    static LOOP: Cell<bool> = Cell::new(false);
+}
+
+/// A number for this thread that no other thread of the process ever has; never zero.
+///
+/// A thread whose locals are gone already gets a fresh number at each call, so that it is
+/// taken for a stranger everywhere.
+pub(crate) fn thread_key() -> u64 {
+    KEY.try_with(|key| {
+        if key.get() == 0 {
+            key.set(fresh_key());
+        }
+        key.get()
+    })
+    .unwrap_or_else(|_| fresh_key())
+}
+
+fn fresh_key() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // Ordering: Relaxed: only uniqueness counts.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The parker of this thread with its waker.
+#[derive(Clone, Debug)]
+pub(crate) struct Parking {
+    parker: Rc<Parker>,
+    waker: Waker,
+}
+
+impl Parking {
+    fn new() -> Self {
+        let parker = Parker::new();
+        let waker = Waker::from(parker.unparker().clone());
+        Self {
+            parker: Rc::new(parker),
+            waker,
+        }
+    }
+
+    /// This thread's own; one for this wait alone once the thread's locals are gone.
+    pub(crate) fn current() -> Self {
+        PARKING
+            .try_with(|slot| slot.borrow_mut().get_or_insert_with(Self::new).clone())
+            .unwrap_or_else(|_| Self::new())
+    }
+
+    /// Wakes this thread out of [`Parking::wait_until`] and [`Parking::park_until`].
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Blocks until `ready` or `deadline`; true if ready.
+    ///
+    /// Looks at `ready` first. Runs the jobs of this thread's lanes meanwhile. On a pool
+    /// worker the pool is told before the first sleep and after the last.
+    pub(crate) fn wait_until(
+        &self,
+        mut ready: impl FnMut() -> bool,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let mut blocked = Blocked(None);
+        loop {
+            if ready() {
+                return true;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return false;
+            }
+            if run_lane_job() {
+                continue;
+            }
+            blocked.announce();
+            self.parker.park_until(deadline);
+        }
+    }
+
+    /// One sleep, for frames that turn something of their own: ends with the waker, with a
+    /// job for a lane, at `deadline`, or for no reason. Tells the pool like `wait_until`.
+    pub(crate) fn park_until(&self, deadline: Option<Instant>) {
+        let mut blocked = Blocked(None);
+        blocked.announce();
+        self.parker.park_until(deadline);
+    }
+}
+
+/// Holds the worker that was told; its drop tells it the end.
+struct Blocked(Option<Rc<dyn Worker>>);
+
+impl Blocked {
+    fn announce(&mut self) {
+        if self.0.is_none() {
+            if let Some(worker) = worker() {
+                worker.block_begins();
+                self.0 = Some(worker);
+            }
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        if let Some(worker) = self.0.take() {
+            worker.block_ends();
+        }
+    }
+}
+
+/// Makes `lanes` the lanes of this thread, for as long as the thread lives.
+pub(crate) fn register_lanes(lanes: Rc<dyn Lanes>) {
+    let _ = LANES.try_with(|slot| slot.borrow_mut().replace(lanes));
+}
+
+/// Runs the oldest job of this thread's lanes; false when there is none.
+pub(crate) fn run_lane_job() -> bool {
+    let lanes = LANES
+        .try_with(|slot| slot.borrow().clone())
+        .unwrap_or_default();
+    lanes.is_some_and(|lanes| lanes.run_one())
+}
+
+/// The pool worker that this thread is, if it is one.
+pub(crate) fn worker() -> Option<Rc<dyn Worker>> {
+    WORKER
+        .try_with(|slot| slot.borrow().clone())
+        .unwrap_or_default()
+}
+
+/// Makes this thread a pool worker until the guard is dropped.
+pub(crate) fn enter_worker(worker: Rc<dyn Worker>) -> WorkerGuard {
+    let before = WORKER
+        .try_with(|slot| slot.borrow_mut().replace(worker))
+        .unwrap_or_default();
+    WorkerGuard { before }
+}
+
+/// Ends what [`enter_worker`] began.
+#[must_use]
+pub(crate) struct WorkerGuard {
+    before: Option<Rc<dyn Worker>>,
+}
+
+impl Drop for WorkerGuard {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        let _ = WORKER.try_with(|slot| slot.replace(before));
+    }
+}
+
+/// Is an event loop running on this thread, whatever else is nested in it?
+pub(crate) fn is_in_loop() -> bool {
+    LOOP.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Marks that an event loop runs on this thread until the guard is dropped.
+pub(crate) fn enter_loop() -> LoopGuard {
+    LoopGuard {
+        before: LOOP.try_with(|flag| flag.replace(true)).unwrap_or(false),
+    }
+}
+
+/// Ends what [`enter_loop`] began.
+#[must_use]
+pub(crate) struct LoopGuard {
+    before: bool,
+}
+
+impl Drop for LoopGuard {
+    fn drop(&mut self) {
+        let _ = LOOP.try_with(|flag| flag.set(self.before));
+    }
+}

@@ -1,0 +1,3 @@
+//! TODO(error)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(event_loop)
+
+#![forbid(unsafe_code)]

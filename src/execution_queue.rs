@@ -1,0 +1,3 @@
+//! TODO(execution_queue)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(executor)
+
+#![forbid(unsafe_code)]

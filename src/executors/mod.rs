@@ -1,0 +1,3 @@
+//! TODO(executors)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(idle)
+
+#![forbid(unsafe_code)]

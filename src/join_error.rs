@@ -1,0 +1,3 @@
+//! TODO(join_error)
+
+#![forbid(unsafe_code)]

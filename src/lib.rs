@@ -1,0 +1,30 @@
+//! Carries work between blocking threads and async tasks.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod base;
+
+pub mod context;
+mod entered;
+mod join_error;
+mod timer;
+
+pub mod promise;
+mod task;
+
+pub mod cancel;
+pub mod error;
+pub mod executor;
+mod idle;
+mod queue;
+mod spawn;
+
+pub mod current_thread;
+pub mod event_loop;
+pub mod pool;
+
+pub mod bridge;
+pub mod execution_queue;
+pub mod executors;
+pub mod sync;
+pub mod time;

@@ -1,0 +1,3 @@
+//! TODO(pool)
+
+#![forbid(unsafe_code)]

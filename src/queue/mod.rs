@@ -1,0 +1,3 @@
+//! TODO(queue)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(spawn)
+
+#![forbid(unsafe_code)]

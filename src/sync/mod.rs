@@ -1,0 +1,3 @@
+//! TODO(sync)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(time)
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! TODO(timer)
+
+#![forbid(unsafe_code)]
