@@ -64,6 +64,9 @@ mod tests {
         let made = contain(|| panic!("made {number}")).unwrap_err();
         assert_eq!(message(&*fixed), Some("fixed"));
         assert_eq!(message(&*made), Some("made 7"));
-        assert_eq!(message(&*contain(|| std::panic::panic_any(3_u8)).unwrap_err()), None);
+        assert_eq!(
+            message(&*contain(|| std::panic::panic_any(3_u8)).unwrap_err()),
+            None
+        );
     }
 }

@@ -4,12 +4,14 @@
 //! * [`park`]: a one-token parker with a deadline, and its waker.
 //! * [`clock`]: real and virtual time.
 //! * [`random`]: cheap numbers for choosing victims.
+//! * [`cpus`]: how many CPUs this process may use.
 //! * [`count`]: counters that many threads bump and few read.
 //! * [`contain`]: runs user code and keeps its panic.
 
 pub(crate) mod clock;
 pub(crate) mod contain;
 pub(crate) mod count;
+pub(crate) mod cpus;
 pub(crate) mod park;
 pub(crate) mod random;
 pub(crate) mod sync;
