@@ -8,6 +8,8 @@
 //! * [`count`]: counters that many threads bump and few read.
 //! * [`contain`]: runs user code and keeps its panic.
 
+#![forbid(unsafe_code)]
+
 pub(crate) mod clock;
 pub(crate) mod contain;
 pub(crate) mod count;

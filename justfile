@@ -1,0 +1,38 @@
+# Every recipe is a step of `.ci/run`, which needs no `just`.
+
+# all steps, as CI runs them
+ci:
+    .ci/run
+
+# what to run before a commit
+check:
+    .ci/run fmt clippy docs test tidy
+
+test:
+    .ci/run test
+
+fmt:
+    .ci/run fmt
+
+clippy:
+    .ci/run clippy clippy-loom
+
+docs:
+    .ci/run docs
+
+tidy:
+    .ci/run tidy
+
+# all loom models, or those whose name holds FILTER
+loom filter="loom_":
+    ci/loom.sh {{filter}}
+
+# every weakening in tests/mutants must make its model fail; FILTER is part of its line
+mutants-loom filter="":
+    ci/mutants-loom.sh {{filter}}
+
+examples:
+    .ci/run five-shapes checksum
+
+package:
+    .ci/run package
