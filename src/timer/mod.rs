@@ -1,3 +1,284 @@
-//! TODO(timer)
+//! Deadlines: nanosecond exact, never early, equal ones in order of registration.
+//!
+//! A [`Timer`] registers where it is polled: with the [timers of the thread](local) while a
+//! frame of that thread turns them (a loop that runs, a `block_on`), else with the
+//! [driver](driver), one thread for the whole process that exists only while it is needed.
+//! Polled elsewhere the next time, it registers there and leaves the old place. What decides
+//! that a timer has elapsed is the clock at the poll, never the fact that it was woken; so a
+//! wake may be late, early or doubled without any harm but time.
+//!
+//! * [`heap`]: the order.
+//! * [`entry`]: what a timer and its agenda share.
+//! * [`agenda`]: entries in order, those nobody waits for swept out.
+//! * [`driver`]: the agenda of everybody without a loop, with its thread.
+//! * [`local`]: the agenda of a thread.
 
 #![forbid(unsafe_code)]
+
+mod agenda;
+mod driver;
+mod entry;
+mod heap;
+mod local;
+
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use crate::base::contain::contained_drop;
+use crate::base::sync::{Arc, Mutex};
+use crate::timer::driver::Driver;
+use crate::timer::entry::{Entry, Renewal};
+use crate::timer::heap::Due;
+
+pub(crate) use local::Timers;
+
+/// One deadline; may be polled and dropped on any thread.
+///
+/// Dropping it lets its waker go at once, whoever's agenda it stands in.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    due: Due,
+    entry: Option<Arc<Entry>>,
+}
+
+impl Timer {
+    /// A timer for `deadline`; `None` is never.
+    pub(crate) fn at(deadline: Option<Instant>) -> Self {
+        Self {
+            due: deadline.into(),
+            entry: None,
+        }
+    }
+
+    /// The instant it waits for.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.due {
+            Due::At(instant) => Some(instant),
+            Due::Never => None,
+        }
+    }
+
+    /// Ready once the deadline has passed, and from then on.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let here = Timers::turned();
+        if let Due::At(instant) = self.due {
+            let now = here
+                .as_ref()
+                .map_or_else(Instant::now, |timers| timers.now());
+            if now >= instant {
+                self.release();
+                return Poll::Ready(());
+            }
+        }
+        let home = match &here {
+            Some(timers) => timers.home(),
+            None => Driver::global().home(),
+        };
+        if let Some(entry) = &self.entry {
+            match entry.renew(home, cx.waker()) {
+                Renewal::Done => return Poll::Pending,
+                Renewal::Astray => self.release(),
+            }
+        }
+        let waker = cx.waker().clone();
+        self.entry = Some(match here {
+            Some(timers) => timers.add(self.due, waker),
+            None => Driver::global().add(self.due, waker, false),
+        });
+        Poll::Pending
+    }
+
+    fn release(&mut self) {
+        if let Some(waker) = self.entry.take().and_then(|entry| entry.release()) {
+            contained_drop(waker);
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Calls `f` on the driver's thread once `deadline` has passed; never, for `None`.
+///
+/// Its panics end there. It must not block: it holds up every other timer.
+pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'static) {
+    let Some(instant) = deadline else {
+        return;
+    };
+    let f = Mutex::new(Some(f));
+    let call: Waker = waker_fn::waker_fn(move || {
+        let f = f.lock().take();
+        if let Some(f) = f {
+            f();
+        }
+    });
+    Driver::global().add(Due::At(instant), call, true);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Timer, Timers, call_at};
+    use crate::base::clock::Clock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, mpsc};
+    use std::task::{Context, Wake, Waker};
+    use std::time::{Duration, Instant};
+
+    const TICK: Duration = Duration::from_nanos(1);
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    impl Wakes {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn wakes() -> (Arc<Wakes>, Waker) {
+        let wakes = Arc::new(Wakes::default());
+        (wakes.clone(), Waker::from(wakes))
+    }
+
+    /// Runs on a thread of its own, which lives by a clock that stands still.
+    fn with_clock(test: impl FnOnce(Clock) + Send + 'static) {
+        std::thread::spawn(move || {
+            let clock = Clock::virtual_now();
+            Timers::live_by(clock.clone());
+            test(clock);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_timer_is_never_early_and_fires_on_the_nanosecond() {
+        with_clock(|clock| {
+            let frame = Timers::enter();
+            let (wakes, waker) = wakes();
+            let mut cx = Context::from_waker(&waker);
+            let mut timer = Timer::at(clock.now().checked_add(3 * TICK));
+            assert!(timer.poll(&mut cx).is_pending());
+            for _ in 0..2 {
+                clock.advance(TICK);
+                assert_eq!(frame.fire_due(10), 0);
+                assert!(timer.poll(&mut cx).is_pending());
+            }
+            assert_eq!(frame.next_deadline(), Some(clock.now() + TICK));
+            clock.advance(TICK);
+            assert_eq!(frame.fire_due(10), 1);
+            assert_eq!(wakes.count(), 1);
+            assert!(timer.poll(&mut cx).is_ready());
+            assert!(timer.poll(&mut cx).is_ready(), "from then on");
+        });
+    }
+
+    #[test]
+    fn a_dropped_timer_lets_its_waker_go_on_any_thread() {
+        with_clock(|clock| {
+            let frame = Timers::enter();
+            let (wakes, waker) = wakes();
+            let mut timer = Timer::at(clock.now().checked_add(SOON));
+            assert!(timer.poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            assert_eq!(Arc::strong_count(&wakes), 2);
+            std::thread::spawn(move || drop(timer)).join().unwrap();
+            assert_eq!(Arc::strong_count(&wakes), 1, "at once, no turn needed");
+            assert_eq!(frame.next_deadline(), None);
+        });
+    }
+
+    #[test]
+    fn only_the_waker_of_the_last_poll_is_woken() {
+        with_clock(|clock| {
+            let frame = Timers::enter();
+            let ((first, early), (second, late)) = (wakes(), wakes());
+            let mut timer = Timer::at(clock.now().checked_add(TICK));
+            assert!(timer.poll(&mut Context::from_waker(&early)).is_pending());
+            assert!(timer.poll(&mut Context::from_waker(&late)).is_pending());
+            drop(early);
+            assert_eq!(Arc::strong_count(&first), 1);
+            clock.advance(TICK);
+            frame.fire_due(10);
+            assert_eq!((first.count(), second.count()), (0, 1));
+        });
+    }
+
+    #[test]
+    fn a_timer_left_by_the_last_frame_fires_through_the_driver() {
+        let (to, from) = mpsc::channel();
+        let to = std::sync::Mutex::new(to);
+        let waker = waker_fn::waker_fn(move || to.lock().unwrap().send(Instant::now()).unwrap());
+        let deadline = Instant::now() + Duration::from_millis(30);
+        let mut timer = Timer::at(Some(deadline));
+        let outer = Timers::enter();
+        let inner = Timers::enter();
+        assert!(timer.poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(inner);
+        assert_eq!(
+            outer.next_deadline(),
+            Some(deadline),
+            "the outer frame keeps it"
+        );
+        drop(outer);
+        assert!(from.recv_timeout(SOON).unwrap() >= deadline);
+        assert!(timer.poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+
+    #[test]
+    fn a_timer_polled_in_another_place_moves_there() {
+        let (wakes, waker) = wakes();
+        let mut cx = Context::from_waker(&waker);
+        let deadline = Instant::now() + Duration::from_secs(3_600);
+        let mut timer = Timer::at(Some(deadline));
+        assert!(timer.poll(&mut cx).is_pending());
+        let frame = Timers::enter();
+        assert_eq!(frame.next_deadline(), None);
+        assert!(timer.poll(&mut cx).is_pending());
+        assert_eq!(frame.next_deadline(), Some(deadline));
+        {
+            let _aside = Timers::step_aside();
+            assert!(timer.poll(&mut cx).is_pending());
+        }
+        assert_eq!(frame.next_deadline(), None);
+        drop((timer, waker));
+        assert_eq!(Arc::strong_count(&wakes), 1);
+    }
+
+    #[test]
+    fn a_waker_that_makes_and_polls_a_timer_when_it_is_called_finds_no_borrow() {
+        with_clock(|clock| {
+            let frame = Timers::enter();
+            let deadline = clock.now().checked_add(TICK);
+            let waker = waker_fn::waker_fn(move || {
+                let mut nested = Timer::at(deadline.and_then(|at| at.checked_add(SOON)));
+                assert!(
+                    nested
+                        .poll(&mut Context::from_waker(Waker::noop()))
+                        .is_pending()
+                );
+                assert_eq!(Timers::enter().fire_due(10), 0);
+            });
+            let mut timer = Timer::at(deadline);
+            assert!(timer.poll(&mut Context::from_waker(&waker)).is_pending());
+            clock.advance(TICK);
+            assert_eq!(frame.fire_due(10), 1);
+        });
+    }
+
+    #[test]
+    fn a_call_comes_once_its_time_has_come() {
+        let (to, from) = mpsc::channel();
+        let deadline = Instant::now() + Duration::from_millis(10);
+        call_at(Some(deadline), move || to.send(Instant::now()).unwrap());
+        assert!(from.recv_timeout(SOON).unwrap() >= deadline);
+    }
+}

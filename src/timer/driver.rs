@@ -1,0 +1,333 @@
+//! The one thread that keeps time for whoever has no loop: pool tasks, foreign runtimes, and
+//! the timers that a loop leaves behind when it goes idle.
+//!
+//! The thread starts with the first finite deadline and leaves when none has been waiting for
+//! [`LINGER`]. The agenda outlives it. Where the OS refuses the thread, every timer in the
+//! agenda is woken early instead: it looks at the clock, finds that it is too soon, and
+//! registers again, here (which tries the start again) or on a loop that has come up since.
+//!
+//! # State, all of it behind one lock
+//!
+//! | `thread`          | meaning                                               |
+//! |-------------------|-------------------------------------------------------|
+//! | `Absent`          | nobody looks at the agenda; it has no finite deadline |
+//! | `Awake`           | somebody starts it, or it is about to look            |
+//! | `Asleep(instant)` | it looks again at `instant` at the latest             |
+//!
+//! # Invariants
+//!
+//! 1. Whoever puts a finite deadline in while `Absent` claims the start (`Awake`) in the same
+//!    critical section, and starts the thread outside of it.
+//! 2. The thread leaves (`Absent`) only in a critical section that saw no finite deadline.
+//! 3. Wakers are called and dropped outside the lock.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::sync::OnceLock;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::base::contain::{contain, discard};
+use crate::base::sync::{Arc, Condvar, Mutex, thread};
+use crate::timer::agenda::Agenda;
+use crate::timer::entry::{Entry, Home};
+use crate::timer::heap::Due;
+
+/// How long the thread waits for another deadline before it leaves.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// At most so many wakers are called between two looks at the agenda.
+const FIRED_MAX: usize = 256;
+
+/// How long a registration that found no thread holds its caller up before it lets everybody
+/// look again: a bound on the CPU that the emergency takes.
+const REFUSED_PAUSE: Duration = Duration::from_millis(1);
+
+type Start = fn(Arc<Driver>) -> io::Result<()>;
+
+#[derive(Debug)]
+pub(super) struct Driver {
+    state: Mutex<State>,
+    changed: Condvar,
+    home: Arc<Home>,
+    start: Start,
+    linger: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    agenda: Agenda,
+    thread: Presence,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Absent,
+    Awake,
+    Asleep(Instant),
+}
+
+/// What whoever put something into the agenda has to do once the lock is free.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    Nothing,
+    Notify,
+    Start,
+}
+
+/// The next step after the agenda's first deadline has become `next`.
+fn duty(thread: Presence, next: Option<Instant>) -> Duty {
+    match (thread, next) {
+        (_, None) | (Presence::Awake, _) => Duty::Nothing,
+        (Presence::Absent, Some(_)) => Duty::Start,
+        (Presence::Asleep(until), Some(next)) if next < until => Duty::Notify,
+        (Presence::Asleep(_), Some(_)) => Duty::Nothing,
+    }
+}
+
+impl Driver {
+    fn new(start: Start, linger: Duration) -> Arc<Self> {
+        let agenda = Agenda::new();
+        Arc::new(Self {
+            home: agenda.home().clone(),
+            state: Mutex::new(State {
+                agenda,
+                thread: Presence::Absent,
+            }),
+            changed: Condvar::new(),
+            start,
+            linger,
+        })
+    }
+
+    /// The one of the process.
+    pub(super) fn global() -> &'static Arc<Self> {
+        static DRIVER: OnceLock<Arc<Driver>> = OnceLock::new();
+        DRIVER.get_or_init(|| Self::new(start_thread, LINGER))
+    }
+
+    pub(super) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    pub(super) fn add(self: &Arc<Self>, due: Due, waker: Waker, strict: bool) -> Arc<Entry> {
+        let mut state = self.state.lock();
+        let entry = state.agenda.add(due, waker, strict);
+        let duty = state.changed();
+        drop(state);
+        self.discharge(duty);
+        entry
+    }
+
+    /// Takes over what waits in `agenda`.
+    pub(super) fn take_over(self: &Arc<Self>, agenda: &mut Agenda) -> HandedOver {
+        let mut state = self.state.lock();
+        agenda.move_to(&mut state.agenda);
+        HandedOver(self.clone(), state.changed())
+    }
+
+    fn discharge(self: &Arc<Self>, duty: Duty) {
+        match duty {
+            Duty::Nothing => {}
+            Duty::Notify => {
+                self.changed.notify_one();
+            }
+            Duty::Start => {
+                if (self.start)(self.clone()).is_err() {
+                    self.refused();
+                }
+            }
+        }
+    }
+
+    fn refused(&self) {
+        log::warn!("the OS refuses the thread portage-timer; timers are kept by those who wait");
+        thread::sleep(REFUSED_PAUSE);
+        let mut early = Vec::new();
+        let mut state = self.state.lock();
+        state.thread = Presence::Absent;
+        state.agenda.take_early(&mut early);
+        drop(state);
+        wake_all(&mut early);
+    }
+
+    /// The life of the thread.
+    fn serve(&self) {
+        let mut due = Vec::new();
+        let mut state = self.state.lock();
+        loop {
+            state.thread = Presence::Awake;
+            state.agenda.take_due(Instant::now(), FIRED_MAX, &mut due);
+            if !due.is_empty() {
+                drop(state);
+                wake_all(&mut due);
+                state = self.state.lock();
+                continue;
+            }
+            let next = state.agenda.next();
+            let until = next.unwrap_or_else(|| Instant::now() + self.linger);
+            state.thread = Presence::Asleep(until);
+            let timed_out = self.changed.wait_until(&mut state, until).timed_out();
+            if next.is_none() && timed_out && state.agenda.next().is_none() {
+                state.thread = Presence::Absent;
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn changed(&mut self) -> Duty {
+        let duty = duty(self.thread, self.agenda.next());
+        if duty != Duty::Nothing {
+            // The claim: whoever comes next has nothing to do.
+            self.thread = Presence::Awake;
+        }
+        duty
+    }
+}
+
+/// What is left to do after [`Driver::take_over`], outside the giver's borrow.
+#[must_use]
+pub(super) struct HandedOver(Arc<Driver>, Duty);
+
+impl HandedOver {
+    pub(super) fn finish(self) {
+        self.0.discharge(self.1);
+    }
+}
+
+/// Calls the wakers in order; their panics end there.
+pub(super) fn wake_all(wakers: &mut Vec<Waker>) {
+    for waker in wakers.drain(..) {
+        if let Err(payload) = contain(|| waker.wake()) {
+            discard(payload);
+        }
+    }
+}
+
+fn start_thread(driver: Arc<Driver>) -> io::Result<()> {
+    thread::Builder::new()
+        .name("portage-timer".into())
+        .spawn(move || driver.serve())
+        .map(drop)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Driver, Duty, LINGER, Presence, duty, start_thread};
+    use crate::timer::agenda::Agenda;
+    use crate::timer::heap::Due;
+    use std::io;
+    use std::sync::{Arc, mpsc};
+    use std::task::{Wake, Waker};
+    use std::time::{Duration, Instant};
+
+    struct Tell(mpsc::Sender<&'static str>, &'static str);
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(self.1);
+        }
+    }
+
+    fn tell(to: &mpsc::Sender<&'static str>, what: &'static str) -> Waker {
+        Waker::from(Arc::new(Tell(to.clone(), what)))
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn the_thread_is_told_only_what_it_would_learn_too_late() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let table = [
+            (Presence::Absent, None, Duty::Nothing),
+            (Presence::Absent, Some(now), Duty::Start),
+            (Presence::Awake, Some(now), Duty::Nothing),
+            (Presence::Asleep(later), None, Duty::Nothing),
+            (Presence::Asleep(later), Some(now), Duty::Notify),
+            (Presence::Asleep(now), Some(now), Duty::Nothing),
+            (Presence::Asleep(now), Some(later), Duty::Nothing),
+        ];
+        for (thread, next, expected) in table {
+            assert_eq!(duty(thread, next), expected, "{thread:?} {next:?}");
+        }
+    }
+
+    #[test]
+    fn a_nearer_deadline_shortens_the_sleep_and_never_is_never() {
+        let (to, from) = mpsc::channel();
+        let driver = Driver::new(start_thread, LINGER);
+        let now = Instant::now();
+        driver.add(Due::Never, tell(&to, "never"), false);
+        assert_eq!(
+            driver.state.lock().thread,
+            Presence::Absent,
+            "no thread for that"
+        );
+        let far = Due::At(now + Duration::from_secs(3_600));
+        driver.add(far, tell(&to, "far"), false);
+        let near = now + Duration::from_millis(20);
+        driver.add(Due::At(near), tell(&to, "near"), false);
+        assert_eq!(from.recv_timeout(SOON), Ok("near"));
+        assert!(Instant::now() >= near);
+        driver.add(Due::At(now), tell(&to, "past"), false);
+        assert_eq!(from.recv_timeout(SOON), Ok("past"));
+        assert!(from.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_thread_leaves_when_it_is_idle_and_comes_back() {
+        let (to, from) = mpsc::channel();
+        let driver = Driver::new(start_thread, Duration::from_millis(1));
+        for _ in 0..3 {
+            driver.add(Due::At(Instant::now()), tell(&to, "due"), false);
+            assert_eq!(from.recv_timeout(SOON), Ok("due"));
+            let end = Instant::now() + SOON;
+            while driver.state.lock().thread != Presence::Absent {
+                assert!(Instant::now() < end, "the thread stays");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_thread_those_who_wait_are_told_to_look_again() {
+        fn refuse(_: Arc<Driver>) -> io::Result<()> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        let (to, from) = mpsc::channel();
+        let driver = Driver::new(refuse, LINGER);
+        let far = Due::At(Instant::now() + Duration::from_secs(3_600));
+        driver.add(far, tell(&to, "look"), false);
+        assert_eq!(from.try_recv(), Ok("look"));
+        driver.add(far, tell(&to, "strict"), true);
+        assert!(
+            from.try_recv().is_err(),
+            "never early without a timer behind it"
+        );
+        let mut agenda = Agenda::new();
+        agenda.add(far, tell(&to, "handed over"), false);
+        driver.take_over(&mut agenda).finish();
+        assert_eq!(from.try_recv(), Ok("handed over"));
+        assert!(from.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_waker_that_panics_does_not_end_the_thread() {
+        struct Bomb;
+        impl Wake for Bomb {
+            fn wake(self: Arc<Self>) {
+                panic!("waker");
+            }
+        }
+        let (to, from) = mpsc::channel();
+        let driver = Driver::new(start_thread, LINGER);
+        let at = Due::At(Instant::now() + Duration::from_millis(5));
+        driver.add(at, Waker::from(Arc::new(Bomb)), false);
+        driver.add(at, tell(&to, "alive"), false);
+        assert_eq!(from.recv_timeout(SOON), Ok("alive"));
+    }
+}

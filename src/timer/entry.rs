@@ -1,0 +1,163 @@
+//! What a [`Timer`](super::Timer) and the agenda it stands in have in common.
+//!
+//! The timer may be dropped on any thread while the agenda belongs to another one, so the
+//! two meet in a slot behind a lock of its own. Taking the waker out of the slot decides who
+//! it belongs to: the agenda (fires it) or the timer (lets it go).
+//!
+//! # State
+//!
+//! | `state`    | meaning                                      | next                |
+//! |------------|----------------------------------------------|---------------------|
+//! | `Waiting`  | in the agenda of `home`; the waker is here   | `Fired`, `Released` |
+//! | `Fired`    | out of every agenda, the waker has been taken | (final)             |
+//! | `Released` | still in an agenda, but nobody waits for it  | (final)             |
+//!
+//! # Invariants
+//!
+//! 1. `home.released` counts exactly the entries of that agenda that are `Released`: it is
+//!    raised under the slot's lock at the transition, and lowered when the entry is taken out.
+//! 2. No waker is cloned, called or dropped under the lock.
+
+#![forbid(unsafe_code)]
+
+use std::task::Waker;
+
+use crate::base::sync::atomic::{AtomicUsize, Ordering};
+use crate::base::sync::{Arc, Mutex};
+
+/// The identity of an agenda, and how many of its entries nobody waits for.
+#[derive(Debug)]
+pub(super) struct Home {
+    released: AtomicUsize,
+}
+
+impl Home {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            released: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn released(&self) -> usize {
+        // Ordering: Relaxed: a hint when to tidy up; the entries themselves are read under
+        // their locks.
+        self.released.load(Ordering::Relaxed)
+    }
+
+    /// `count` released entries were taken out of the agenda.
+    pub(super) fn buried(&self, count: usize) {
+        // Ordering: Relaxed, as above.
+        self.released.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    slot: Mutex<Slot>,
+    /// No timer stands behind it: it must not be woken before its time.
+    strict: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    home: Arc<Home>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Waker),
+    Fired,
+    Released,
+}
+
+/// What became of the wish to be woken through another waker.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// The entry stands where it should and wakes the right waker.
+    Done,
+    /// The entry has fired or stands in another agenda: release it and register afresh.
+    Astray,
+}
+
+impl Entry {
+    pub(super) fn new(home: Arc<Home>, waker: Waker, strict: bool) -> Arc<Self> {
+        let state = State::Waiting(waker);
+        Arc::new(Self {
+            slot: Mutex::new(Slot { state, home }),
+            strict,
+        })
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        matches!(self.slot.lock().state, State::Released)
+    }
+
+    /// The entry is taken out of its agenda: the waker to call, unless it was released.
+    pub(super) fn fire(&self) -> Option<Waker> {
+        let mut slot = self.slot.lock();
+        match std::mem::replace(&mut slot.state, State::Fired) {
+            State::Waiting(waker) => Some(waker),
+            State::Fired => None,
+            State::Released => {
+                slot.state = State::Released;
+                None
+            }
+        }
+    }
+
+    /// Nobody waits any more: the waker to drop, unless it was fired.
+    pub(super) fn release(&self) -> Option<Waker> {
+        let mut slot = self.slot.lock();
+        if !matches!(slot.state, State::Waiting(_)) {
+            return None;
+        }
+        // Ordering: Relaxed: see `Home::released`.
+        slot.home.released.fetch_add(1, Ordering::Relaxed);
+        match std::mem::replace(&mut slot.state, State::Released) {
+            State::Waiting(waker) => Some(waker),
+            State::Fired | State::Released => None,
+        }
+    }
+
+    /// From now on wakes `waker`, if the entry still waits in `home`.
+    pub(super) fn renew(&self, home: &Arc<Home>, waker: &Waker) -> Renewal {
+        let mut slot = self.slot.lock();
+        match &slot.state {
+            State::Waiting(_) if !Arc::ptr_eq(&slot.home, home) => return Renewal::Astray,
+            State::Waiting(present) if present.will_wake(waker) => return Renewal::Done,
+            State::Waiting(_) => {}
+            State::Fired | State::Released => return Renewal::Astray,
+        }
+        drop(slot);
+        let mut other = waker.clone();
+        slot = self.slot.lock();
+        let here = Arc::ptr_eq(&slot.home, home);
+        let renewal = match &mut slot.state {
+            State::Waiting(present) if here => {
+                std::mem::swap(present, &mut other);
+                Renewal::Done
+            }
+            _ => Renewal::Astray,
+        };
+        drop(slot);
+        drop(other);
+        renewal
+    }
+
+    /// Moves to the agenda of `home`; false if nobody waits for it.
+    pub(super) fn move_to(&self, home: &Arc<Home>) -> bool {
+        let mut slot = self.slot.lock();
+        let waits = matches!(slot.state, State::Waiting(_));
+        if waits {
+            // The last reference to an agenda's identity carries no user code.
+            slot.home = home.clone();
+        }
+        waits
+    }
+}
