@@ -1,3 +1,6 @@
 //! TODO(pool)
 
 #![forbid(unsafe_code)]
+
+mod elastic;
+mod evidence;

@@ -1,0 +1,630 @@
+//! When to start a thread and when to let one go.
+//!
+//! "Nobody is idle" is no reason to start a thread: a burst of short or computing jobs makes
+//! every thread busy, and each further one only takes its share from the others. "The busy
+//! ones are *asleep*" is a reason: then CPUs stand still while work waits. So a backlog starts a
+//! look at the busy workers ([`evidence`](super::evidence)), and [`plan`] decides on what was
+//! seen. Being asleep is contagious in a burst of the same jobs, hence growth doubles: a burst
+//! of two hundred sleepers has two hundred threads after seven looks.
+//!
+//! Who looks:
+//! * whoever submits into an empty queue while nobody is idle and nobody is on the way: one
+//!   blocked worker too many is noticed without waiting for anybody's tick;
+//! * every thread that growth has started, once it has taken its first job: the tree that gives
+//!   a burst of sleepers its threads;
+//! * the [`watchdog`](super::watchdog) while a backlog lasts: whatever nobody else noticed;
+//! * in its place, where it cannot be started, every worker that ends a job.
+//!
+//! # The rules of [`plan`]
+//!
+//! 1. Never above `max`, never more than there are jobs that nobody is coming for.
+//! 2. Fewer than `core` threads that are not blocked in a wait of ours: fill up to `core`.
+//! 3. The sample shows blocked workers, and either fewer than `core` run or nearly all are
+//!    blocked: as many threads more as there are blocked ones.
+//!    Not where the backlog drains within [`DRAIN_SOON`] at the pace at which jobs end: then
+//!    threads would come too late to be of use, and stay.
+//! 4. No sample to be had: one more for an isolated arrival, within [`UNSEEN_EXTRA`].
+//! 5. Nothing taken for [`patience`]: one more, whatever the sample says. Wrong evidence costs
+//!    time, never liveness.
+
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+#[cfg(all(test, not(loom)))]
+mod simulation;
+
+/// Threads above `core` that isolated arrivals may start while no sample can be had.
+///
+/// Eight: enough for a service that waits for eight things at a time, few enough to be harmless
+/// where the jobs compute.
+const UNSEEN_EXTRA: usize = 8;
+
+/// From this share of blocked workers on (in eighths) those who run do not hold growth back.
+///
+/// Sleepers run for some microseconds between two sleeps; in a crowd of them one or two are
+/// always seen running.
+const NEARLY_ALL: usize = 6;
+
+/// A backlog that is gone after this time needs no more threads.
+const DRAIN_SOON: Duration = Duration::from_millis(10);
+
+/// The shortest time over which a pace is taken; a tick of the watchdog is no shorter.
+const WINDOW_MIN: Duration = Duration::from_micros(150);
+
+/// Notes further apart than this say nothing about now: there was no backlog between them.
+const WINDOW_MAX: Duration = Duration::from_millis(5);
+
+/// Time without any dequeue before a thread is added where the evidence does not ask for one.
+const STALL: Duration = Duration::from_millis(10);
+
+/// The same for each thread more than one above `core` that would then run: computing jobs that
+/// take this long each are rare, and jobs that spin until a queued one has run are broken but
+/// not dead.
+const LONG_STALL: Duration = Duration::from_secs(1);
+
+/// The first pause after a refused start.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// The longest pause after refused starts.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The sizes that growth keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Threads that stay; as many as shall run at a time.
+    pub(super) core: usize,
+    /// Threads that there may be at all.
+    pub(super) max: usize,
+}
+
+/// What a sample of the busy workers showed; nothing at all where it could not be taken.
+///
+/// Workers in an announced wait are neither: [`Load::announced`] counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Asleep in the kernel in the middle of a job.
+    pub(super) blocked: usize,
+    /// Running, or waiting for a CPU.
+    pub(super) running: usize,
+}
+
+/// The state of a pool at one look. Counts may be a little late: every rule tolerates that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    /// Jobs that nobody has taken.
+    pub(super) queued: usize,
+    /// Threads, with those being started.
+    pub(super) threads: usize,
+    /// Threads being started: each is going to take a job.
+    pub(super) starting: usize,
+    /// Workers that are parked or searching: each is going to take a job, or is about to be woken.
+    pub(super) idle: usize,
+    /// Workers blocked in a wait of ours.
+    pub(super) announced: usize,
+    /// The sample of the others.
+    pub(super) seen: Seen,
+    /// Time since a job was last taken, while some are queued.
+    pub(super) stalled: Duration,
+    /// The time in which the backlog is gone at the pace at which jobs end; `None`: none ends.
+    pub(super) drain: Option<Duration>,
+    /// The look is made for one arrival that found the queue empty.
+    pub(super) isolated: bool,
+    /// An extra worker asks: its keep-alive has run out.
+    pub(super) rested: bool,
+}
+
+/// What to do about a [`Load`].
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Start this many threads; never zero.
+    Grow(usize),
+    /// Leave it as it is.
+    Keep,
+    /// The worker that asks may leave.
+    Retire,
+}
+
+/// Decides; see the rules in the module's header.
+pub(super) fn plan(load: &Load, limits: &Limits) -> Plan {
+    let coming = load.starting.saturating_add(load.idle);
+    let missing = load.queued.saturating_sub(coming);
+    if missing == 0 {
+        let spare = load.threads > limits.core && load.queued == 0;
+        return if load.rested && spare {
+            Plan::Retire
+        } else {
+            Plan::Keep
+        };
+    }
+    let most = missing.min(limits.max.saturating_sub(load.threads));
+    match wanted(load, limits, coming).min(most) {
+        0 => Plan::Keep,
+        count => Plan::Grow(count),
+    }
+}
+
+/// Threads that rules 2 to 5 ask for, before rule 1.
+fn wanted(load: &Load, limits: &Limits, coming: usize) -> usize {
+    let free = load.threads.saturating_sub(load.announced);
+    if free < limits.core {
+        return limits.core - free;
+    }
+    let sampled = load.seen.blocked + load.seen.running;
+    if sampled == 0 {
+        let modest = load.threads < limits.core.saturating_add(UNSEEN_EXTRA);
+        let alone = load.isolated && load.starting == 0;
+        return usize::from((alone && modest) || load.stalled >= STALL);
+    }
+    let busy = free.saturating_sub(coming);
+    // Rounded up: where one of eight is blocked, somebody is.
+    let blocked = busy.saturating_mul(load.seen.blocked).div_ceil(sampled);
+    let running = busy - blocked;
+    let idle_cpus = limits.core.saturating_sub(running);
+    let nearly_all = load.seen.blocked * 8 >= sampled * NEARLY_ALL;
+    let flows = !load.isolated && load.drain.is_some_and(|drain| drain <= DRAIN_SOON);
+    if blocked > 0 && !flows && (idle_cpus > 0 || nearly_all) {
+        let more = blocked.max(idle_cpus).saturating_sub(coming);
+        if more > 0 {
+            return more;
+        }
+    }
+    usize::from(
+        load.stalled >= patience(running.saturating_add(coming).saturating_sub(limits.core)),
+    )
+}
+
+/// How long nothing may be taken before one more thread starts, with `surplus` threads above
+/// `core` that run already.
+fn patience(surplus: usize) -> Duration {
+    match surplus {
+        0 => STALL,
+        _ => LONG_STALL.saturating_mul(1 << (surplus - 1).min(6)),
+    }
+}
+
+/// How fast jobs end, by the last two notes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    at: Duration,
+    ended: u64,
+    /// Jobs that ended in the last window, and its length.
+    last: Option<(u64, Duration)>,
+}
+
+impl Pace {
+    /// Until `at` (since any fixed moment) `ended` jobs have ended. Notes closer together than
+    /// [`WINDOW_MIN`] are passed over.
+    pub(super) fn note(&mut self, at: Duration, ended: u64) {
+        let window = at.saturating_sub(self.at);
+        if window >= WINDOW_MIN {
+            let gap = window >= WINDOW_MAX;
+            self.last = (!gap).then(|| (ended.saturating_sub(self.ended), window));
+            (self.at, self.ended) = (at, ended);
+        }
+    }
+
+    /// How long `queued` jobs take at this pace; `None` where no end is to be seen.
+    pub(super) fn drain(&self, queued: usize) -> Option<Duration> {
+        let (ended, window) = self.last.filter(|&(ended, _)| ended > 0)?;
+        let nanos = window.as_nanos() * queued as u128 / u128::from(ended);
+        Some(Duration::from_nanos(
+            u64::try_from(nanos).unwrap_or(u64::MAX),
+        ))
+    }
+}
+
+/// The pauses after refused starts: doubling, so that a system out of threads is not kept busy
+/// with refusing.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    pause: Option<Duration>,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    /// May a start be tried at `now`?
+    pub(super) fn allows(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now >= until)
+    }
+
+    /// A start was refused at `now`.
+    pub(super) fn refused(&mut self, now: Instant) {
+        let pause = self
+            .pause
+            .map_or(PAUSE_MIN, |pause| pause.saturating_mul(2).min(PAUSE_MAX));
+        self.pause = Some(pause);
+        self.until = now.checked_add(pause);
+    }
+
+    /// A start went well.
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Backoff, Limits, Load, Plan, Seen, patience, plan};
+    use std::time::{Duration, Instant};
+
+    const LIMITS: Limits = Limits { core: 2, max: 512 };
+
+    fn sample(blocked: usize, running: usize) -> Seen {
+        Seen { blocked, running }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_rules_hold_for_the_loads_of_the_table() {
+        let busy = Load {
+            queued: 100,
+            threads: 2,
+            ..Load::default()
+        };
+        let table = [
+            ("nothing queued", Load { queued: 0, ..busy }, Plan::Keep),
+            (
+                "first job",
+                Load {
+                    queued: 1,
+                    threads: 0,
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            ("first burst", Load { threads: 0, ..busy }, Plan::Grow(2)),
+            (
+                "the core is on its way",
+                Load {
+                    queued: 2,
+                    starting: 2,
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "somebody is idle for each",
+                Load {
+                    queued: 2,
+                    idle: 2,
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "computing",
+                Load {
+                    seen: sample(0, 2),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "asleep: double",
+                Load {
+                    seen: sample(2, 0),
+                    ..busy
+                },
+                Plan::Grow(2),
+            ),
+            (
+                "one asleep, one computes",
+                Load {
+                    seen: sample(1, 1),
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "asleep, as many on the way",
+                Load {
+                    threads: 4,
+                    starting: 2,
+                    seen: sample(2, 0),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "asleep, one on the way",
+                Load {
+                    threads: 4,
+                    starting: 1,
+                    seen: sample(3, 0),
+                    ..busy
+                },
+                Plan::Grow(2),
+            ),
+            (
+                "64 asleep by a sample of 8",
+                Load {
+                    threads: 64,
+                    seen: sample(8, 0),
+                    ..busy
+                },
+                Plan::Grow(64),
+            ),
+            (
+                "64, 7 of 8 asleep",
+                Load {
+                    threads: 64,
+                    seen: sample(7, 1),
+                    ..busy
+                },
+                Plan::Grow(56),
+            ),
+            (
+                "64, half asleep: CPUs are busy",
+                Load {
+                    threads: 64,
+                    seen: sample(4, 4),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "never more than jobs",
+                Load {
+                    queued: 3,
+                    threads: 64,
+                    seen: sample(8, 0),
+                    ..busy
+                },
+                Plan::Grow(3),
+            ),
+            (
+                "never above max",
+                Load {
+                    threads: 510,
+                    seen: sample(8, 0),
+                    ..busy
+                },
+                Plan::Grow(2),
+            ),
+            (
+                "at max",
+                Load {
+                    threads: 512,
+                    seen: sample(8, 0),
+                    stalled: ms(100_000),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "beyond max",
+                Load {
+                    threads: 600,
+                    seen: sample(8, 0),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "a wait of ours",
+                Load {
+                    announced: 1,
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "all in waits of ours",
+                Load {
+                    announced: 2,
+                    ..busy
+                },
+                Plan::Grow(2),
+            ),
+            (
+                "waits of ours at max",
+                Load {
+                    threads: 512,
+                    announced: 512,
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "a wait of ours, compensated",
+                Load {
+                    threads: 3,
+                    announced: 1,
+                    seen: sample(0, 2),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "isolated, computing",
+                Load {
+                    queued: 1,
+                    isolated: true,
+                    seen: sample(0, 2),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "isolated, one asleep",
+                Load {
+                    queued: 1,
+                    isolated: true,
+                    seen: sample(1, 1),
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "isolated, unseen",
+                Load {
+                    queued: 1,
+                    isolated: true,
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "isolated, unseen, enough",
+                Load {
+                    queued: 1,
+                    threads: 10,
+                    isolated: true,
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            ("backlog, unseen", busy, Plan::Keep),
+            (
+                "stalled, unseen",
+                Load {
+                    stalled: ms(10),
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "stalled, computing: core + 1",
+                Load {
+                    stalled: ms(10),
+                    seen: sample(0, 2),
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "not yet stalled",
+                Load {
+                    stalled: ms(9),
+                    seen: sample(0, 2),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "stalled, computing, core + 1 there",
+                Load {
+                    threads: 3,
+                    stalled: ms(999),
+                    seen: sample(0, 3),
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "stalled for long",
+                Load {
+                    threads: 3,
+                    stalled: ms(1_000),
+                    seen: sample(0, 3),
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "stalled, sleepers beside a full core",
+                Load {
+                    threads: 6,
+                    stalled: ms(10),
+                    seen: sample(4, 2),
+                    ..busy
+                },
+                Plan::Grow(1),
+            ),
+            (
+                "a rested extra worker",
+                Load {
+                    queued: 0,
+                    threads: 3,
+                    idle: 1,
+                    rested: true,
+                    ..busy
+                },
+                Plan::Retire,
+            ),
+            (
+                "rested at core size",
+                Load {
+                    queued: 0,
+                    idle: 2,
+                    rested: true,
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+            (
+                "rested, but there is work",
+                Load {
+                    queued: 1,
+                    threads: 3,
+                    idle: 1,
+                    rested: true,
+                    ..busy
+                },
+                Plan::Keep,
+            ),
+        ];
+        for (name, load, expected) in table {
+            assert_eq!(plan(&load, &LIMITS), expected, "{name}: {load:?}");
+        }
+    }
+
+    #[test]
+    fn nonsense_counts_never_overflow() {
+        let all = [0, 1, usize::MAX / 16, usize::MAX];
+        for queued in all {
+            for threads in all {
+                for part in all {
+                    let load = Load {
+                        queued,
+                        threads,
+                        starting: part,
+                        idle: part,
+                        announced: part,
+                        seen: sample(8, 0),
+                        stalled: Duration::MAX,
+                        drain: None,
+                        isolated: true,
+                        rested: true,
+                    };
+                    let _ = plan(&load, &LIMITS);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn patience_grows_with_the_surplus() {
+        let of: Vec<_> = (0..4).map(patience).collect();
+        assert_eq!(of, [ms(10), ms(1_000), ms(2_000), ms(4_000)]);
+        assert_eq!(patience(usize::MAX), ms(64_000));
+    }
+
+    #[test]
+    fn refusals_back_off_and_a_success_forgets_them() {
+        let start = Instant::now();
+        let mut backoff = Backoff::default();
+        assert!(backoff.allows(start));
+        backoff.refused(start);
+        assert!(!backoff.allows(start));
+        assert!(backoff.allows(start + ms(1)));
+        backoff.refused(start);
+        assert!(!backoff.allows(start + ms(1)));
+        assert!(backoff.allows(start + ms(2)));
+        (0..20).for_each(|_| backoff.refused(start));
+        assert!(!backoff.allows(start + ms(999)));
+        assert!(
+            backoff.allows(start + ms(1_000)),
+            "never longer than a second"
+        );
+        backoff.succeeded();
+        assert!(backoff.allows(start));
+        backoff.refused(start);
+        assert!(backoff.allows(start + ms(1)), "from the beginning again");
+    }
+}
