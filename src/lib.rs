@@ -28,3 +28,5 @@ pub mod execution_queue;
 pub mod executors;
 pub mod sync;
 pub mod time;
+
+pub use context::{Context, ContextVar, copy_context};
