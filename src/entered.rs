@@ -13,8 +13,10 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::base::count::Ticket;
 use crate::base::park::Parker;
 use crate::base::sync::local;
+use crate::deferred;
 
 /// The lanes that this thread owns.
 pub(crate) trait Lanes {
@@ -65,10 +67,8 @@ pub(crate) fn thread_key() -> u64 {
 }
 
 fn fresh_key() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    // Ordering: Relaxed: only uniqueness counts.
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    static NEXT: Ticket = Ticket::new();
+    NEXT.take(1) + 1
 }
 
 /// The parker of this thread with its waker.
@@ -117,7 +117,7 @@ impl Parking {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }
-            if run_lane_job() {
+            if deferred::run_one() || run_lane_job() {
                 continue;
             }
             blocked.announce();

@@ -5,6 +5,7 @@
 mod base;
 
 pub mod context;
+mod deferred;
 mod entered;
 mod join_error;
 mod timer;

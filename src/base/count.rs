@@ -45,6 +45,22 @@ impl Count {
     }
 }
 
+/// Hands out numbers that nobody else gets.
+#[derive(Debug)]
+pub(crate) struct Ticket(AtomicU64);
+
+impl Ticket {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// The first of `n` numbers that are the caller's alone.
+    pub(crate) fn take(&self, n: u64) -> u64 {
+        // Ordering: Relaxed: only uniqueness counts.
+        self.0.fetch_add(n, Ordering::Relaxed)
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::Count;

@@ -168,3 +168,7 @@ mod house {
 pub(crate) use house::{
     Arc, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, local, thread,
 };
+
+/// A lock that may stand in a `static`, also in a model, where it is real and not modelled:
+/// only for hooks and registries that no protocol depends on.
+pub(crate) use parking_lot::Mutex as StaticMutex;

@@ -1,0 +1,650 @@
+//! The block of memory of one task, and the references to it.
+//!
+//! ```text
+//! ┌ Header ─────────────────────────────────────────────────────────────┬ Side ┬ Stage ────────┐
+//! │ word │ vtable │ id │ spawned at │ context │ executor │ lock, watchers │ ...  │ work | output │
+//! └─────────────────────────────────────────────────────────────────────┴──────┴───────────────┘
+//! ```
+//!
+//! Who may touch which field, and when, stands in the [parent module](super).
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
+
+use super::id::TaskId;
+use super::run;
+use super::schedule::{Completion, Home, Schedule};
+use super::side::{Origin, Side};
+use super::state::{
+    CANCEL, DONE, HANDLE, LATE, PREVENTED, REPORTED, Release, STARTED, Snapshot, TAKEN, WORK, Word,
+};
+use super::unhandled;
+use super::watch::{Callback, Watchers};
+use crate::base::contain::contained_drop;
+use crate::base::sync::{Arc, Mutex, UnsafeCell};
+use crate::context::Context;
+use crate::join_error::{Family, JoinError};
+
+/// The part of the block that every task has.
+#[repr(C)]
+pub(super) struct Header {
+    pub(super) word: Word,
+    pub(super) vtable: &'static VTable,
+    pub(super) id: TaskId,
+    pub(super) spawned_at: &'static Location<'static>,
+    /// Belongs to the owner of the work.
+    pub(super) context: UnsafeCell<Context>,
+    /// Fixed at birth, unless the word says `LATE`: then it belongs to the watchers' lock.
+    home: UnsafeCell<Option<Arc<dyn Schedule>>>,
+    pub(super) watchers: Mutex<Watchers>,
+}
+
+/// What a task can do, by the type of its work.
+pub(super) struct VTable {
+    /// Runs the claimed work; consumes the driver.
+    pub(super) run: unsafe fn(TaskRef, first: bool),
+    pub(super) drop_work: unsafe fn(NonNull<Header>),
+    /// Where the `Result<T, JoinError>` is.
+    pub(super) output: unsafe fn(NonNull<Header>) -> NonNull<()>,
+    pub(super) drop_output: unsafe fn(NonNull<Header>),
+    /// The error in the slot, shared.
+    pub(super) error: unsafe fn(NonNull<Header>) -> Option<JoinError>,
+    pub(super) side: unsafe fn(NonNull<Header>) -> NonNull<dyn Side>,
+    pub(super) free: unsafe fn(NonNull<Header>),
+    /// Only its own thread may drop the work: before the start, after the start.
+    pub(super) is_far: (bool, bool),
+    pub(super) is_job: bool,
+}
+
+/// The work before the end, the outcome after it.
+#[repr(C)]
+pub(super) union Stage<W, T> {
+    pub(super) work: ManuallyDrop<W>,
+    pub(super) output: ManuallyDrop<Result<T, JoinError>>,
+    pub(super) nothing: (),
+}
+
+/// The whole block.
+#[repr(C)]
+pub(super) struct Cell<W, T, S> {
+    pub(super) header: Header,
+    pub(super) side: S,
+    pub(super) stage: UnsafeCell<Stage<W, T>>,
+}
+
+/// What a new cell is made of, besides its work.
+pub(super) struct Birth {
+    pub(super) flags: u64,
+    pub(super) vtable: &'static VTable,
+    pub(super) spawned_at: &'static Location<'static>,
+    pub(super) context: Context,
+    pub(super) home: Option<Arc<dyn Schedule>>,
+}
+
+impl<W, T, S> Cell<W, T, S> {
+    /// Makes the block: one driver, and the holder of the reading half.
+    pub(super) fn allocate(birth: Birth, side: S, work: Option<W>) -> NonNull<Header> {
+        let (flags, stage) = match work {
+            Some(work) => (
+                birth.flags | WORK,
+                Stage {
+                    work: ManuallyDrop::new(work),
+                },
+            ),
+            None => (birth.flags, Stage { nothing: () }),
+        };
+        let cell = Box::new(Self {
+            header: Header {
+                word: Word::new(Snapshot::born(flags)),
+                vtable: birth.vtable,
+                id: TaskId::fresh(),
+                spawned_at: birth.spawned_at,
+                context: UnsafeCell::new(birth.context),
+                home: UnsafeCell::new(birth.home),
+                watchers: Mutex::new(Watchers::default()),
+            },
+            side,
+            stage: UnsafeCell::new(stage),
+        });
+        // `repr(C)`: the header is at the start of the block.
+        NonNull::from(Box::leak(cell)).cast()
+    }
+}
+
+/// The executor of a task: borrowed where it is fixed, shared where it came late.
+pub(super) enum HomeRef<'a> {
+    Fixed(&'a Arc<dyn Schedule>),
+    Late(Arc<dyn Schedule>),
+}
+
+impl std::ops::Deref for HomeRef<'_> {
+    type Target = dyn Schedule;
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Fixed(home) => &***home,
+            Self::Late(home) => &**home,
+        }
+    }
+}
+
+impl Header {
+    pub(super) fn home(&self) -> Option<HomeRef<'_>> {
+        if self.word.peek().has(LATE) {
+            let _guard = self.watchers.lock();
+            // SAFETY: the word says LATE, so the field belongs to the lock that is held.
+            let home = self.home.with(|home| unsafe { (*home).clone() });
+            return home.map(HomeRef::Late);
+        }
+        // SAFETY: without LATE the field is never written after birth, so it may be borrowed
+        // for as long as the header lives.
+        let home = self.home.with(|home| unsafe { (*home).as_ref() });
+        home.map(HomeRef::Fixed)
+    }
+
+    /// Gives a late cell its executor; false when somebody has claimed it already.
+    fn assign(&self, home: Option<Arc<dyn Schedule>>) -> bool {
+        let old;
+        {
+            let _guard = self.watchers.lock();
+            let now = self.word.load();
+            if !now.has(LATE) || !now.is_unclaimed() {
+                return false;
+            }
+            // SAFETY: the word says LATE, so the field belongs to the lock that is held.
+            old = self
+                .home
+                .with_mut(|slot| std::mem::replace(unsafe { &mut *slot }, home));
+        }
+        drop(old);
+        true
+    }
+
+    /// The executor that queues the task when it is woken.
+    pub(super) fn queue(&self) -> Option<HomeRef<'_>> {
+        match self.side().settled() {
+            Some(home) => Some(HomeRef::Fixed(home)),
+            None => self.home(),
+        }
+    }
+
+    pub(super) fn side(&self) -> &dyn Side {
+        // SAFETY: the vtable was made for this very cell; the side is never written after
+        // birth and lives as long as the header.
+        let side = unsafe { (self.vtable.side)(NonNull::from(self)) };
+        // SAFETY: as above: the pointer is to a field of the block that `self` borrows.
+        unsafe { &*side.as_ptr() }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        let home = self.queue().map_or(Home::Anywhere, |queue| queue.home());
+        self.side().origin(Origin { id: self.id, home })
+    }
+
+    /// May this thread drop the work?
+    pub(super) fn is_here(&self, started: bool) -> bool {
+        let (unstarted_far, started_far) = self.vtable.is_far;
+        let far = if started { started_far } else { unstarted_far };
+        !far || self.is_own_thread()
+    }
+
+    pub(super) fn is_own_thread(&self) -> bool {
+        let home = self.queue().map_or(Home::Anywhere, |queue| queue.home());
+        home == Home::Thread(crate::entered::thread_key())
+    }
+}
+
+/// A driving reference: it may run the task, and as long as it exists the task is not lost.
+pub(crate) struct TaskRef(NonNull<Header>);
+
+/// A reference that keeps the memory, and may cancel.
+pub(crate) struct Hold(NonNull<Header>);
+
+/// The reading half, without its public clothes.
+pub(crate) struct Reader<T> {
+    cell: NonNull<Header>,
+    outcome: PhantomData<T>,
+}
+
+// SAFETY: what a driver may do to the work is decided by the word; work that must stay on its
+// thread is run and dropped there only (invariant 5 of the parent module).
+unsafe impl Send for TaskRef {}
+// SAFETY: as above; all shared access goes through the word, the lock, or fields fixed at birth.
+unsafe impl Sync for TaskRef {}
+// SAFETY: as for `TaskRef`.
+unsafe impl Send for Hold {}
+// SAFETY: as for `TaskRef`.
+unsafe impl Sync for Hold {}
+// SAFETY: the reader moves a `T` out of the cell, maybe on another thread than the one that put
+// it in, which is what `T: Send` allows.
+unsafe impl<T: Send> Send for Reader<T> {}
+// SAFETY: `&Reader<T>` gives no `&T`; all else goes through the word.
+unsafe impl<T: Send> Sync for Reader<T> {}
+impl<T> Unpin for Reader<T> {}
+impl<T> UnwindSafe for Reader<T> {}
+impl<T> RefUnwindSafe for Reader<T> {}
+impl UnwindSafe for Hold {}
+impl RefUnwindSafe for Hold {}
+impl UnwindSafe for TaskRef {}
+impl RefUnwindSafe for TaskRef {}
+
+impl TaskRef {
+    /// Takes over one driver.
+    ///
+    /// # Safety
+    ///
+    /// 1. `cell` is a live cell, and the caller owns one of its drivers, which it gives up.
+    pub(super) unsafe fn from_raw(cell: NonNull<Header>) -> Self {
+        Self(cell)
+    }
+
+    pub(super) fn into_raw(self) -> NonNull<Header> {
+        ManuallyDrop::new(self).0
+    }
+
+    pub(super) fn cell(&self) -> NonNull<Header> {
+        self.0
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: this reference is a driver, drivers hold the cell (invariant 1).
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Claims the work and runs it: a job to its end, a future for one poll.
+    ///
+    /// Does nothing when it was claimed, cancelled or finished already. Never unwinds.
+    pub(crate) fn run(self) {
+        run::run(self);
+    }
+
+    /// Ends the task: its handle resolves `is_shut_down`, its work is dropped.
+    ///
+    /// Does nothing to a task that is running, or finished. Work that must stay on another
+    /// thread is left to that thread's next `run` or `shut_down`.
+    pub(crate) fn shut_down(self) {
+        run::refuse(self.header());
+    }
+
+    pub(crate) fn cancel(&self) -> Cancel {
+        run::cancel(self.header())
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.header().word.load().has(DONE)
+    }
+
+    /// Has somebody started it, or made sure that nobody will?
+    pub(crate) fn is_claimed(&self) -> bool {
+        !self.header().word.load().is_unclaimed()
+    }
+
+    /// Is the work a closure, to be run once?
+    pub(crate) fn is_job(&self) -> bool {
+        self.header().vtable.is_job
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.header().id
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.header().side().name()
+    }
+
+    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+        self.header().spawned_at
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::of(self.header())
+    }
+
+    /// See `Job::assign`.
+    pub(crate) fn assign(&self, home: Option<Arc<dyn Schedule>>) -> bool {
+        self.header().assign(home)
+    }
+}
+
+impl Drop for TaskRef {
+    fn drop(&mut self) {
+        // SAFETY: this reference owns one driver and gives it up here.
+        unsafe { release_driver(self.0) }
+    }
+}
+
+impl fmt::Debug for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = self.header();
+        f.debug_struct("TaskRef")
+            .field("id", &header.id)
+            .field("state", &header.word.peek())
+            .finish()
+    }
+}
+
+/// Gives up one driver, with the duties of the last one.
+///
+/// # Safety
+///
+/// 1. The caller owns one driver of the live cell and does not use it after.
+pub(super) unsafe fn release_driver(cell: NonNull<Header>) {
+    loop {
+        // SAFETY: the driver of duty 1 holds the cell until the turn below.
+        let header = unsafe { cell.as_ref() };
+        match header.word.turn(Snapshot::driver_gone) {
+            Release::Nothing => return,
+            // SAFETY: the word says that no reference is left; we were the last.
+            Release::Free => return unsafe { free(cell) },
+            Release::Lose => run::lose(header),
+            Release::Orphan => {
+                // SAFETY: the driver stayed with us, and goes along here.
+                let task = unsafe { TaskRef::from_raw(cell) };
+                return run::schedule_orphan(task);
+            }
+        }
+    }
+}
+
+/// Frees the block; a destructor in it that panics is contained.
+///
+/// # Safety
+///
+/// 1. No reference to the cell is left.
+unsafe fn free(cell: NonNull<Header>) {
+    // SAFETY: duty 1; the vtable was made for this cell.
+    contained_drop(Freeing(unsafe { (*cell.as_ptr()).vtable }, cell));
+}
+
+/// Frees when dropped, so that [`contained_drop`] can catch what unwinds.
+struct Freeing(&'static VTable, NonNull<Header>);
+
+impl Drop for Freeing {
+    fn drop(&mut self) {
+        // SAFETY: made by `free` alone, whose caller vouches that no reference is left.
+        unsafe { (self.0.free)(self.1) }
+    }
+}
+
+/// What a cancel achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cancel {
+    /// It never ran and never will.
+    Prevented,
+    /// It was told to stop.
+    Requested,
+    /// It was finished already.
+    TooLate,
+}
+
+impl Hold {
+    pub(super) fn of(header: &Header) -> Self {
+        header
+            .word
+            .turn(|now| ((), Some(now.holder_added())));
+        Self(NonNull::from(header))
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: this reference is a holder (invariant 1).
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(crate) fn cancel(&self) -> Cancel {
+        run::cancel(self.header())
+    }
+
+    /// See [`TaskRef::shut_down`].
+    pub(crate) fn shut_down(&self) {
+        run::refuse(self.header());
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.header().word.load().has(DONE)
+    }
+
+    /// Was it told to stop, or did it end cancelled?
+    pub(crate) fn is_cancelled(&self) -> bool {
+        is_cancelled(self.header())
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.header().id
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.header().side().name()
+    }
+
+    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+        self.header().spawned_at
+    }
+
+    /// Runs `callback` at the end, or at once when that was before.
+    pub(crate) fn on_complete(&self, callback: Callback) {
+        run::on_complete(self.header(), callback);
+    }
+
+    /// Reports a failure that nobody has taken and nobody has reported.
+    pub(crate) fn report_untaken(&self) {
+        let header = self.header();
+        let error = {
+            let _guard = header.watchers.lock();
+            if header.word.turn(Snapshot::report) {
+                // SAFETY: the word says that the slot is filled and not taken. A taker of a
+                // failure sets TAKEN first and then reads the slot under this lock, which we
+                // hold since before we saw that TAKEN is not set (invariant 4).
+                unsafe { (header.vtable.error)(self.0) }
+            } else {
+                None
+            }
+        };
+        if let Some(error) = error {
+            unhandled::report(header, error.report());
+        }
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        Self::of(self.header())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: this reference owns one holder and gives it up here.
+        unsafe { release_holder(self.0) }
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hold").field(&self.id()).finish()
+    }
+}
+
+/// # Safety
+///
+/// 1. The caller owns one holder of the live cell and does not use it after.
+unsafe fn release_holder(cell: NonNull<Header>) {
+    // SAFETY: the holder of duty 1 holds the cell until the turn.
+    let header = unsafe { cell.as_ref() };
+    if header.word.turn(Snapshot::holder_gone) == Release::Free {
+        // SAFETY: the word says that no reference is left; we were the last.
+        unsafe { free(cell) }
+    }
+}
+
+fn is_cancelled(header: &Header) -> bool {
+    let now = header.word.load();
+    now.has(CANCEL | PREVENTED) || now.has(DONE) && now.family() == Some(Family::Cancelled)
+}
+
+impl<T> Reader<T> {
+    /// Takes over the holder of a new cell's reading half.
+    ///
+    /// # Safety
+    ///
+    /// 1. `cell` is a live cell whose output is a `Result<T, JoinError>`.
+    /// 2. The caller owns the one holder that stands for `HANDLE`, which it gives up.
+    pub(super) unsafe fn from_raw(cell: NonNull<Header>) -> Self {
+        Self {
+            cell,
+            outcome: PhantomData,
+        }
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the reading half is a holder (invariant 1).
+        unsafe { self.cell.as_ref() }
+    }
+
+    /// Takes the outcome if it is there. A second take gives the error that says so.
+    pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
+        use super::state::Take;
+        match self.header().word.turn(Snapshot::take) {
+            Take::Pending => None,
+            Take::Taken => Some(Err(JoinError::taken())),
+            Take::Bare(family) => Some(Err(bare(family))),
+            // SAFETY: the turn has set TAKEN, so the slot is ours.
+            Take::Slot => Some(unsafe { self.read_slot() }),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// 1. The caller has set `TAKEN` on a cell with `OUTPUT`, so that the slot is its own.
+    unsafe fn read_slot(&self) -> Result<T, JoinError> {
+        let header = self.header();
+        let failed = header.word.peek().family().is_some();
+        // A reporter may be reading a failure; it holds this lock while it does.
+        let _guard = failed.then(|| header.watchers.lock());
+        // SAFETY: the vtable was made for this cell.
+        let slot = unsafe { (header.vtable.output)(self.cell) };
+        // SAFETY: duty 1: the slot is filled and the caller's; it is read once, here.
+        unsafe { slot.cast::<Result<T, JoinError>>().read() }
+    }
+
+    /// Has `waker` called at the end; true when that was before.
+    pub(crate) fn watch(&self, waker: &std::task::Waker) -> bool {
+        run::watch(self.header(), waker)
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::of(self.header())
+    }
+
+    pub(crate) fn cancel(&self) -> Cancel {
+        run::cancel(self.header())
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.header().word.load().has(DONE)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        let now = self.header().word.load();
+        now.has(STARTED) && !now.has(DONE)
+    }
+
+    /// Was it told to stop, or did it end cancelled?
+    pub(crate) fn is_cancelled(&self) -> bool {
+        is_cancelled(self.header())
+    }
+
+    pub(crate) fn is_consumed(&self) -> bool {
+        self.header().word.load().has(TAKEN)
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.header().id
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.header().side().name()
+    }
+
+    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+        self.header().spawned_at
+    }
+
+    /// The task at the root of this chain, and where it lives.
+    pub(crate) fn origin(&self) -> Origin {
+        self.header().origin()
+    }
+
+    /// The pool whose workers, or a joiner in their place, may run this task's work.
+    pub(crate) fn pool(&self) -> Option<u64> {
+        match self.header().home()?.home() {
+            Home::Pool(pool) if self.header().vtable.is_far == (false, false) => Some(pool),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_job(&self) -> bool {
+        self.header().vtable.is_job
+    }
+
+    /// Runs the work right here if nobody has claimed it; true if it did.
+    pub(crate) fn run_here(&self) -> bool {
+        let header = self.header();
+        if !header.word.turn(Snapshot::claim_unstarted) {
+            return false;
+        }
+        // SAFETY: the turn has added a driver, for us.
+        let task = unsafe { TaskRef::from_raw(self.cell) };
+        run::run_claimed(task);
+        true
+    }
+
+    /// Reports the failure if it is there, untaken and unreported.
+    pub(crate) fn has_report(&self) -> bool {
+        self.header().word.load().has(REPORTED)
+    }
+}
+
+impl<T> Drop for Reader<T> {
+    fn drop(&mut self) {
+        let header = self.header();
+        let watcher = header.word.peek().has(HANDLE);
+        debug_assert!(watcher, "the reading half goes once");
+        run::leave(header);
+        // SAFETY: the reading half owns one holder and gives it up here.
+        unsafe { release_holder(self.cell) }
+    }
+}
+
+impl<T> fmt::Debug for Reader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = self.header();
+        f.debug_struct("Reader")
+            .field("id", &header.id)
+            .field("state", &header.word.peek())
+            .finish()
+    }
+}
+
+/// The error of a family that needs no slot.
+pub(super) fn bare(family: Family) -> JoinError {
+    match family {
+        Family::Cancelled => JoinError::cancelled(),
+        Family::Lost => JoinError::lost(),
+        Family::ShutDown => JoinError::shut_down(),
+        Family::TimedOut => JoinError::timed_out(),
+        Family::WouldDeadlock => JoinError::would_deadlock(),
+        Family::Panicked | Family::Failed => JoinError::taken(),
+    }
+}
+
+/// How an outcome of this family is announced.
+pub(super) fn completion(family: Option<Family>) -> Completion {
+    match family {
+        None => Completion::Value,
+        Some(Family::Panicked) => Completion::Panicked,
+        Some(Family::Cancelled) => Completion::Cancelled,
+        Some(_) => Completion::Failed,
+    }
+}

@@ -1,0 +1,77 @@
+//! Which tasks are running on this thread, the innermost first.
+//!
+//! A frame lives on the stack of the runner; the thread's local points to the newest frame, a
+//! frame to the one before it. It answers `cancel::is_cancelled()` with one relaxed load and
+//! finds a task that waits for itself.
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
+use super::cell::Header;
+use super::id::TaskId;
+use super::state::{CANCEL, PREVENTED};
+use crate::base::sync::local;
+
+local! {
+    static NEWEST: Cell<*const Frame> = Cell::new(ptr::null());
+}
+
+/// One running task.
+struct Frame {
+    task: NonNull<Header>,
+    before: *const Frame,
+}
+
+/// Puts the old newest frame back, also when the task unwinds.
+struct Leave(*const Frame);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let _ = NEWEST.try_with(|newest| newest.set(self.0));
+    }
+}
+
+/// Runs `code` as a part of `task`.
+pub(super) fn enter<R>(task: &Header, code: impl FnOnce() -> R) -> R {
+    let before = NEWEST.try_with(Cell::get).unwrap_or(ptr::null());
+    let frame = Frame {
+        task: NonNull::from(task),
+        before,
+    };
+    let _leave = Leave(before);
+    let _ = NEWEST.try_with(|newest| newest.set(&raw const frame));
+    code()
+}
+
+/// Looks at the frames of this thread, the newest first, until `look` has an answer.
+fn find<R>(look: impl Fn(&Header) -> Option<R>) -> Option<R> {
+    let mut next = NEWEST.try_with(Cell::get).unwrap_or(ptr::null());
+    while !next.is_null() {
+        // SAFETY: a frame is in the list only while `enter`, further down this very stack, has
+        // not returned (`Leave` takes it out), so it is alive and on this thread.
+        let frame = unsafe { &*next };
+        // SAFETY: `enter` borrows the header for as long as the frame is in the list.
+        let task = unsafe { frame.task.as_ref() };
+        if let Some(answer) = look(task) {
+            return Some(answer);
+        }
+        next = frame.before;
+    }
+    None
+}
+
+/// Was the innermost running task told to stop?
+pub(crate) fn is_cancelled() -> bool {
+    // Peeked at with Relaxed: the answer is a hint that carries no data.
+    find(|task| Some(task.word.peek().has(CANCEL | PREVENTED))).unwrap_or(false)
+}
+
+/// Is this task running on this thread, however deep below?
+pub(crate) fn is_running_here(id: TaskId) -> bool {
+    find(|task| (task.id == id).then_some(())).is_some()
+}
+
+/// The innermost running task.
+pub(crate) fn id() -> Option<TaskId> {
+    find(|task| Some(task.id))
+}

@@ -1,0 +1,318 @@
+//! Makes cells: one allocation each, with the two ends that belong to it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context as Cx, Poll};
+
+use super::cell::{Birth, Cell, Header, Hold, Reader, TaskRef, VTable, release_driver};
+use super::id::TaskId;
+use super::run::{self, AsLocal, AsRemote, AsTask, FutureTable, JobTable, PromiseTable};
+use super::schedule::Schedule;
+use super::side::{Derived, Named, Origin, Plain, Settling, Side, Writing};
+use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, Snapshot};
+use crate::base::sync::Arc;
+use crate::context::Context;
+use crate::join_error::JoinError;
+
+/// Where work was spawned, and in which context.
+pub(crate) struct Spawned {
+    at: &'static Location<'static>,
+    context: Context,
+}
+
+impl Spawned {
+    /// At the caller, in the context that is running now.
+    #[track_caller]
+    pub(crate) fn here() -> Self {
+        Self {
+            at: Location::caller(),
+            context: Context::capture(),
+        }
+    }
+
+    fn birth(
+        self,
+        flags: u64,
+        vtable: &'static VTable,
+        home: Option<Arc<dyn Schedule>>,
+    ) -> Birth {
+        Birth {
+            flags,
+            vtable,
+            spawned_at: self.at,
+            context: self.context,
+            home,
+        }
+    }
+}
+
+/// A job whose executor is known.
+pub(crate) fn job<F, T>(
+    spawned: Spawned,
+    home: Arc<dyn Schedule>,
+    name: Option<Cow<'static, str>>,
+    work: F,
+) -> (TaskRef, Reader<T>)
+where
+    F: FnOnce() -> Result<T, JoinError> + Send + 'static,
+    T: Send + 'static,
+{
+    named_job(spawned, 0, Some(home), name, work)
+}
+
+/// A job whose executor is assigned later, if ever.
+pub(crate) fn late_job<F, T>(
+    spawned: Spawned,
+    name: Option<Cow<'static, str>>,
+    work: F,
+) -> (TaskRef, Reader<T>)
+where
+    F: FnOnce() -> Result<T, JoinError> + Send + 'static,
+    T: Send + 'static,
+{
+    named_job(spawned, LATE, None, name, work)
+}
+
+/// A job that belongs to a chain with this origin.
+pub(crate) fn derived_job<F, T>(spawned: Spawned, origin: Origin, work: F) -> (TaskRef, Reader<T>)
+where
+    F: FnOnce() -> Result<T, JoinError> + Send + 'static,
+    T: Send + 'static,
+{
+    any_job(spawned, 0, None, Derived(origin), work)
+}
+
+fn named_job<F, T>(
+    spawned: Spawned,
+    flags: u64,
+    home: Option<Arc<dyn Schedule>>,
+    name: Option<Cow<'static, str>>,
+    work: F,
+) -> (TaskRef, Reader<T>)
+where
+    F: FnOnce() -> Result<T, JoinError> + Send + 'static,
+    T: Send + 'static,
+{
+    match name {
+        None => any_job(spawned, flags, home, Plain, work),
+        Some(name) => any_job(spawned, flags, home, Named(name), work),
+    }
+}
+
+fn any_job<F, T, S>(
+    spawned: Spawned,
+    flags: u64,
+    home: Option<Arc<dyn Schedule>>,
+    side: S,
+    work: F,
+) -> (TaskRef, Reader<T>)
+where
+    F: FnOnce() -> Result<T, JoinError> + Send + 'static,
+    T: Send + 'static,
+    S: Side + 'static,
+{
+    let birth = spawned.birth(flags, const { &JobTable::<F, T, S>::TABLE }, home);
+    let cell = Cell::<F, T, S>::allocate(birth, side, Some(work));
+    // SAFETY: a new cell has one driver and one reading half, and its output is a `T`.
+    unsafe { ends(cell) }
+}
+
+/// A future that any thread may poll.
+pub(crate) fn future<F>(
+    spawned: Spawned,
+    home: Arc<dyn Schedule>,
+    work: F,
+) -> (TaskRef, Reader<F::Output>)
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let vtable = const { &FutureTable::<F, Plain>::table::<AsTask>() };
+    any_future(spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)), Plain, work)
+}
+
+/// A future that stays on this thread; `home` must say so.
+pub(crate) fn local<F>(
+    spawned: Spawned,
+    home: Arc<dyn Schedule>,
+    work: F,
+) -> (TaskRef, Reader<F::Output>)
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let vtable = const { &FutureTable::<F, Plain>::table::<AsLocal>() };
+    any_future(spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)), Plain, work)
+}
+
+/// A future that is made where it is first polled, and stays there.
+pub(crate) fn remote<C, F>(
+    spawned: Spawned,
+    home: Arc<dyn Schedule>,
+    settle: Option<fn() -> Arc<dyn Schedule>>,
+    create: C,
+) -> (TaskRef, Reader<F::Output>)
+where
+    C: FnOnce() -> F + Send + 'static,
+    F: Future + 'static,
+    F::Output: Send + 'static,
+{
+    let vtable = const { &FutureTable::<Remote<C, F>, Settling>::table::<AsRemote>() };
+    let birth = spawned.birth(FUTURE | SCHEDULED, vtable, Some(home));
+    any_future(birth, Settling::new(settle), Remote::Create(create))
+}
+
+fn any_future<F, S>(birth: Birth, side: S, work: F) -> (TaskRef, Reader<F::Output>)
+where
+    F: Future,
+    S: Side,
+{
+    let cell = Cell::<F, F::Output, S>::allocate(birth, side, Some(work));
+    // SAFETY: a new cell has one driver and one reading half, and its output is `F::Output`.
+    unsafe { ends(cell) }
+}
+
+/// # Safety
+///
+/// 1. `cell` is new, its output is a `Result<T, JoinError>`, and nobody has its ends.
+unsafe fn ends<T>(cell: NonNull<Header>) -> (TaskRef, Reader<T>) {
+    // SAFETY: duty 1: the one driver.
+    let task = unsafe { TaskRef::from_raw(cell) };
+    // SAFETY: duty 1: the one reading half.
+    let reader = unsafe { Reader::from_raw(cell) };
+    (task, reader)
+}
+
+/// A closure until the first poll, then the future that it gave.
+enum Remote<C, F> {
+    Create(C),
+    Future(F),
+    Gone,
+}
+
+impl<C, F> Future for Remote<C, F>
+where
+    C: FnOnce() -> F,
+    F: Future,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<F::Output> {
+        // SAFETY: `Create` is moved out before anything was pinned in it; `Future` never is.
+        let this = unsafe { self.get_unchecked_mut() };
+        if let Self::Create(_) = this {
+            if let Self::Create(create) = std::mem::replace(this, Self::Gone) {
+                *this = Self::Future(create());
+            }
+        }
+        match this {
+            // SAFETY: pinned since it was put here, see above.
+            Self::Future(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
+            _ => unreachable!("a task whose creation panicked is not polled again"),
+        }
+    }
+}
+
+/// A promise: the writing end and the reading end.
+pub(crate) fn promise<T>(at: &'static Location<'static>) -> (Writer<T>, Reader<T>) {
+    let spawned = Spawned {
+        at,
+        context: Context::default(),
+    };
+    let birth = spawned.birth(0, const { &PromiseTable::<T, Writing>::TABLE }, None);
+    let cell = Cell::<(), T, Writing>::allocate(birth, Writing::default(), None);
+    // SAFETY: a new cell has one reading half, and its output is a `T`.
+    let reader = unsafe { Reader::from_raw(cell) };
+    let writer = Writer {
+        cell,
+        outcome: PhantomData,
+    };
+    (writer, reader)
+}
+
+/// The writing half, without its public clothes: the one driver of a promise's cell.
+pub(crate) struct Writer<T> {
+    cell: NonNull<Header>,
+    outcome: PhantomData<T>,
+}
+
+// SAFETY: the writer moves a `T` into the cell, whose reader may be on another thread.
+unsafe impl<T: Send> Send for Writer<T> {}
+// SAFETY: `&Writer<T>` moves no `T`; all it does goes through the word.
+unsafe impl<T: Send> Sync for Writer<T> {}
+impl<T> Unpin for Writer<T> {}
+impl<T> std::panic::UnwindSafe for Writer<T> {}
+impl<T> std::panic::RefUnwindSafe for Writer<T> {}
+
+impl<T> Writer<T> {
+    fn cell(&self) -> &Cell<(), T, Writing> {
+        // SAFETY: the writer is a driver and holds the cell; `promise` made it with this type.
+        unsafe { self.cell.cast::<Cell<(), T, Writing>>().as_ref() }
+    }
+
+    /// Pending to running; false when it was cancelled before.
+    pub(crate) fn start(&self) -> bool {
+        self.cell().header.word.turn(Snapshot::start)
+    }
+
+    /// Publishes `outcome`; gives it back when the promise was cancelled before its start.
+    pub(crate) fn resolve(self, outcome: Result<T, JoinError>) -> Result<(), Result<T, JoinError>> {
+        self.cell().side.forget_upstream();
+        // SAFETY: this is the one writer of a live promise, and it is used up.
+        unsafe { run::resolve::<T, Writing>(self.cell, outcome) }
+    }
+
+    /// Has the reader told it to stop, or prevented it?
+    pub(crate) fn is_told(&self) -> bool {
+        self.cell().header.word.load().has(CANCEL | PREVENTED)
+    }
+
+    /// Ready once the reader has told it to stop.
+    pub(crate) fn poll_told(&self, cx: &Cx<'_>) -> Poll<()> {
+        if self.is_told() {
+            return Poll::Ready(());
+        }
+        self.cell().side.wake_when_told(cx.waker().clone());
+        if self.is_told() {
+            self.forget_waker();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    pub(crate) fn forget_waker(&self) {
+        self.cell().side.forget_waker();
+    }
+
+    /// Cancels `source` when the reader tells this promise to stop, now if it has.
+    pub(crate) fn cancel_with(&self, source: Hold, origin: Origin) {
+        let cell = self.cell();
+        cell.side.cancel_when_told(source, origin);
+        if cell.header.word.load().has(CANCEL | PREVENTED | DONE) {
+            cell.side.told();
+        }
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.cell().header.id
+    }
+}
+
+impl<T> Drop for Writer<T> {
+    fn drop(&mut self) {
+        self.cell().side.forget_upstream();
+        // SAFETY: the writer owns one driver and gives it up here.
+        unsafe { release_driver(self.cell) }
+    }
+}
+
+impl<T> fmt::Debug for Writer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Writer").field(&self.id()).finish()
+    }
+}

@@ -1,0 +1,72 @@
+//! All that a task knows of its executor.
+
+#![forbid(unsafe_code)]
+
+use super::cell::TaskRef;
+use super::id::TaskId;
+
+/// Where a task lives: who may run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// Whoever holds it.
+    Anywhere,
+    /// The workers of this pool, and a joiner in their place.
+    Pool(u64),
+    /// This thread alone; see [`thread_key`](crate::entered::thread_key).
+    Thread(u64),
+}
+
+/// Why a task is put into a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WakeKind {
+    /// Another party woke it.
+    Woken,
+    /// It woke itself while it was polled: it goes to the back.
+    Yielded,
+}
+
+/// How a task's work ended, whoever reads the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Completion {
+    /// It gave a value.
+    Value,
+    /// It panicked.
+    Panicked,
+    /// It was cancelled.
+    Cancelled,
+    /// It failed, was lost, or its runtime shut down.
+    Failed,
+}
+
+/// What [`Schedule::ended`] is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) id: TaskId,
+    /// It was claimed to run; else it was cancelled, refused or lost before.
+    pub(crate) started: bool,
+    /// [`Schedule::suspended`] was called for it.
+    pub(crate) suspended: bool,
+    pub(crate) how: Completion,
+}
+
+/// An executor, as its tasks see it.
+///
+/// Every method may be called on any thread, from inside a waker or a cancel. None may block,
+/// run the task, or call user code.
+pub(crate) trait Schedule: Send + Sync {
+    /// Queues a task that was woken. A sealed queue calls [`TaskRef::shut_down`].
+    fn schedule(&self, task: TaskRef, kind: WakeKind);
+
+    /// Who may run the task.
+    fn home(&self) -> Home;
+
+    /// The task was claimed and is about to run for the first time.
+    fn started(&self, _task: &TaskRef) {}
+
+    /// A future is about to be suspended for the first time; nobody else can wake it yet.
+    fn suspended(&self, _task: &TaskRef) {}
+
+    /// The task ended, exactly once; the outcome is not visible yet.
+    fn ended(&self, _end: Ended) {}
+}

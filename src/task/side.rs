@@ -1,0 +1,156 @@
+//! What some kinds of cells keep besides their work.
+
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+use std::task::Waker;
+
+use super::cell::Hold;
+use super::id::TaskId;
+use super::schedule::{Home, Schedule};
+use crate::base::contain::{contain, discard};
+use crate::base::sync::{Arc, Mutex};
+use crate::deferred;
+
+/// The task at the root of a chain, and where it lives: who must run for the chain to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) id: TaskId,
+    pub(crate) home: Home,
+}
+
+/// What the kinds answer.
+pub(super) trait Side: Send + Sync {
+    fn name(&self) -> Option<&str> {
+        None
+    }
+
+    /// Called before the first poll, on the thread that does it.
+    fn settle(&self) {}
+
+    /// The executor of the thread that the task has settled on.
+    fn settled(&self) -> Option<&Arc<dyn Schedule>> {
+        None
+    }
+
+    fn origin(&self, own: Origin) -> Origin {
+        own
+    }
+
+    /// The reader has told it to stop.
+    fn told(&self) {}
+}
+
+/// Nothing.
+pub(super) struct Plain;
+
+impl Side for Plain {}
+
+/// A name.
+pub(super) struct Named(pub(super) Cow<'static, str>);
+
+impl Side for Named {
+    fn name(&self) -> Option<&str> {
+        Some(&self.0)
+    }
+}
+
+/// A job that runs at the end of another task.
+pub(super) struct Derived(pub(super) Origin);
+
+impl Side for Derived {
+    fn origin(&self, _own: Origin) -> Origin {
+        self.0
+    }
+}
+
+/// A task that stays on the thread that polls it first.
+pub(super) struct Settling {
+    choose: Option<fn() -> Arc<dyn Schedule>>,
+    chosen: OnceLock<Arc<dyn Schedule>>,
+}
+
+impl Settling {
+    pub(super) fn new(choose: Option<fn() -> Arc<dyn Schedule>>) -> Self {
+        Self {
+            choose,
+            chosen: OnceLock::new(),
+        }
+    }
+}
+
+impl Side for Settling {
+    fn settle(&self) {
+        if let Some(choose) = self.choose {
+            self.chosen.get_or_init(choose);
+        }
+    }
+
+    fn settled(&self) -> Option<&Arc<dyn Schedule>> {
+        self.chosen.get()
+    }
+}
+
+/// A promise: how the writing side learns that it is to stop.
+#[derive(Default)]
+pub(crate) struct Writing(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    waker: Option<Waker>,
+    upstream: Option<Hold>,
+    origin: Option<Origin>,
+}
+
+impl Writing {
+    /// Has `waker` called when the reader tells it to stop. Look at the word after this.
+    pub(super) fn wake_when_told(&self, waker: Waker) {
+        let old = self.0.lock().waker.replace(waker);
+        drop(old);
+    }
+
+    pub(super) fn forget_waker(&self) {
+        let old = self.0.lock().waker.take();
+        drop(old);
+    }
+
+    /// Cancels `source` when the reader tells it to stop. Look at the word after this.
+    pub(super) fn cancel_when_told(&self, source: Hold, origin: Origin) {
+        let old = {
+            let mut told = self.0.lock();
+            told.origin = Some(origin);
+            told.upstream.replace(source)
+        };
+        drop(old);
+    }
+
+    /// Lets go of the source, so that a chain's memory goes link by link.
+    pub(super) fn forget_upstream(&self) {
+        let old = self.0.lock().upstream.take();
+        drop(old);
+    }
+}
+
+impl Side for Writing {
+    fn origin(&self, own: Origin) -> Origin {
+        self.0.lock().origin.unwrap_or(own)
+    }
+
+    fn told(&self) {
+        let (waker, upstream) = {
+            let mut told = self.0.lock();
+            (told.waker.take(), told.upstream.take())
+        };
+        if let Some(waker) = waker {
+            if let Err(payload) = contain(|| waker.wake()) {
+                discard(payload);
+            }
+        }
+        if let Some(source) = upstream {
+            deferred::run(move || {
+                let _ = source.cancel();
+            });
+        }
+    }
+}

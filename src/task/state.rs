@@ -1,0 +1,677 @@
+//! The word of a cell: every move that worker, joiner, canceller, waker and reader compete for.
+//!
+//! ```text
+//!  63            42 41            20 19                                             0
+//! ┌────────────────┬────────────────┬────────────────────────────────────────────────┐
+//! │ holders        │ drivers        │ flags and the family of the outcome            │
+//! └────────────────┴────────────────┴────────────────────────────────────────────────┘
+//! ```
+//!
+//! *Drivers* may still bring the outcome about: a queue's entry, a waker, a promise, the
+//! runner. *Holders* keep the memory: the reading half, cancel handles, registries, and all
+//! drivers together count as one.
+//!
+//! Each transition is a pure function from a [`Snapshot`] to the caller's duty and the next
+//! snapshot; [`Word::turn`] is the one compare-exchange loop. Every successful turn is AcqRel,
+//! also one that changes nothing: a redundant wake publishes what its caller wrote before it.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::join_error::Family;
+
+/// Claimed to run: by a worker, a joiner in its place, or `Promise::start`.
+pub(super) const STARTED: u64 = 1 << 0;
+/// Claimed by a canceller before the start: never ran and never will.
+pub(super) const PREVENTED: u64 = 1 << 1;
+/// One party owns the work: it runs, polls or drops it.
+pub(super) const RUNNING: u64 = 1 << 2;
+/// A future is to be polled (again): a queue has it, or its runner will put it there.
+pub(super) const SCHEDULED: u64 = 1 << 3;
+/// The outcome is published. Final.
+pub(super) const DONE: u64 = 1 << 4;
+/// The reader has told it to stop.
+pub(super) const CANCEL: u64 = 1 << 5;
+/// Somebody is registered to be told of the end.
+pub(super) const WATCHED: u64 = 1 << 6;
+/// The reading half exists.
+pub(super) const HANDLE: u64 = 1 << 7;
+/// The outcome was taken, or there is nobody left to take it.
+pub(super) const TAKEN: u64 = 1 << 8;
+/// The failure was reported as unhandled.
+pub(super) const REPORTED: u64 = 1 << 9;
+/// The executor was told of a first suspension.
+pub(super) const SUSPENDED: u64 = 1 << 10;
+/// The slot holds the value or the error.
+pub(super) const OUTPUT: u64 = 1 << 11;
+/// The closure or future is still in its place.
+pub(super) const WORK: u64 = 1 << 12;
+/// The last waker of a suspended future is gone.
+pub(super) const ORPHAN: u64 = 1 << 13;
+/// The work is a future; fixed at birth.
+pub(super) const FUTURE: u64 = 1 << 14;
+/// The executor is assigned after birth, under the watchers' lock; fixed at birth.
+pub(super) const LATE: u64 = 1 << 15;
+/// The family of the outcome: zero is a value.
+const FAMILY: u64 = 0b111 << FAMILY_SHIFT;
+const FAMILY_SHIFT: u32 = 16;
+
+const DRIVER: u64 = 1 << 20;
+const DRIVERS: u64 = ((1 << 22) - 1) << 20;
+const HOLDER: u64 = 1 << 42;
+const HOLDERS: u64 = ((1 << 22) - 1) << 42;
+/// Beyond this many references of a kind the process aborts, as with `Arc`.
+const COUNT_MAX: u64 = 1 << 21;
+
+/// What the word said at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Snapshot(u64);
+
+/// Duty of a runner that asked for the work.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Run the closure, or poll the future for the first time.
+    Start,
+    /// Poll the future again.
+    Poll,
+    /// Drop the future and publish this family.
+    Abort(Family),
+    /// The outcome is decided; drop the work, it is yours.
+    DropWork,
+    /// Somebody else has it, or nothing is left to do.
+    Nothing,
+}
+
+/// Duty of a runner whose future is pending.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspend {
+    /// Let go of it.
+    Idle,
+    /// It was woken meanwhile: queue it again.
+    Again,
+    /// It was cancelled meanwhile: drop it and publish.
+    Abort,
+}
+
+/// Duty of a waker.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// Put it into its executor's queue.
+    Push,
+    Nothing,
+}
+
+/// Duty of a canceller.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It is yours: drop the work, publish cancelled.
+    Prevent,
+    /// Publish cancelled; the work stays for its own thread to drop.
+    PreventFar,
+    /// Put it into its executor's queue, to be dropped there. A driver was added for it.
+    Push,
+    /// Tell the running side.
+    Notify,
+    /// It knows already.
+    Requested,
+    /// It never ran and never will.
+    Prevented,
+    /// The outcome stands.
+    TooLate,
+}
+
+/// Duty of an executor that refuses a task.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refuse {
+    /// It is yours: drop the work, publish shut down.
+    Abort,
+    /// Publish shut down; the work stays for its own thread to drop.
+    AbortFar,
+    /// The outcome is decided; drop the work, it is yours.
+    DropWork,
+    /// It runs, or nothing is left to do.
+    Nothing,
+}
+
+/// Duty of a party that gives up a reference.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    Nothing,
+    /// It was the last: free the cell.
+    Free,
+    /// Nobody can bring the outcome about: drop the work, publish lost. The reference stays.
+    Lose,
+    /// Nobody can wake the future: queue it, to be dropped there. The reference goes along.
+    Orphan,
+}
+
+/// What a reader finds.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    Pending,
+    /// The slot is the reader's.
+    Slot,
+    /// There is no slot; the family says all.
+    Bare(Family),
+    Taken,
+}
+
+impl Snapshot {
+    /// A new cell with one driver and its reading half.
+    pub(super) fn born(flags: u64) -> Self {
+        Self(flags | HANDLE | DRIVER | 2 * HOLDER)
+    }
+
+    pub(super) fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    fn drivers(self) -> u64 {
+        (self.0 & DRIVERS) / DRIVER
+    }
+
+    fn holders(self) -> u64 {
+        (self.0 & HOLDERS) / HOLDER
+    }
+
+    fn with(self, flags: u64) -> Self {
+        Self(self.0 | flags)
+    }
+
+    fn without(self, flags: u64) -> Self {
+        Self(self.0 & !flags)
+    }
+
+    /// `None` is a value.
+    pub(super) fn family(self) -> Option<Family> {
+        match (self.0 & FAMILY) >> FAMILY_SHIFT {
+            0 => None,
+            1 => Some(Family::Cancelled),
+            2 => Some(Family::Lost),
+            3 => Some(Family::ShutDown),
+            4 => Some(Family::TimedOut),
+            5 => Some(Family::WouldDeadlock),
+            6 => Some(Family::Panicked),
+            _ => Some(Family::Failed),
+        }
+    }
+
+    fn with_family(self, family: Option<Family>) -> Self {
+        let code = match family {
+            None => 0,
+            Some(Family::Cancelled) => 1,
+            Some(Family::Lost) => 2,
+            Some(Family::ShutDown) => 3,
+            Some(Family::TimedOut) => 4,
+            Some(Family::WouldDeadlock) => 5,
+            Some(Family::Panicked) => 6,
+            Some(Family::Failed) => 7,
+        };
+        Self(self.0 & !FAMILY | code << FAMILY_SHIFT)
+    }
+
+    /// Nobody has decided what becomes of it.
+    pub(super) fn is_unclaimed(self) -> bool {
+        !self.has(STARTED | PREVENTED | RUNNING | DONE)
+    }
+
+    fn is_idle_future(self) -> bool {
+        self.has(FUTURE) && self.has(STARTED) && !self.has(RUNNING | SCHEDULED | DONE)
+    }
+
+    /// A runner with a driver of its own asks for the work.
+    pub(super) fn claim(self) -> (Claim, Option<Self>) {
+        if self.has(DONE | PREVENTED) {
+            if self.has(WORK) && !self.has(RUNNING) {
+                return (Claim::DropWork, Some(self.without(WORK)));
+            }
+            return (Claim::Nothing, None);
+        }
+        if self.is_unclaimed() {
+            let next = self.with(STARTED | RUNNING).without(SCHEDULED);
+            return (Claim::Start, Some(next));
+        }
+        if !self.has(SCHEDULED) || self.has(RUNNING) {
+            return (Claim::Nothing, None);
+        }
+        let next = self.with(RUNNING).without(SCHEDULED);
+        if self.has(CANCEL) {
+            (Claim::Abort(Family::Cancelled), Some(next))
+        } else if self.has(ORPHAN) {
+            (Claim::Abort(Family::Lost), Some(next))
+        } else {
+            (Claim::Poll, Some(next))
+        }
+    }
+
+    /// A joiner asks for work that nobody has started; on success it drives.
+    pub(super) fn claim_unstarted(self) -> (bool, Option<Self>) {
+        if self.is_unclaimed() && self.drivers() > 0 {
+            let next = self.with(STARTED | RUNNING).without(SCHEDULED);
+            return (true, Some(next.driver_added()));
+        }
+        (false, None)
+    }
+
+    /// `Promise::start`: false when it was cancelled before.
+    pub(super) fn start(self) -> (bool, Option<Self>) {
+        if self.has(PREVENTED | DONE) {
+            return (false, None);
+        }
+        (true, Some(self.with(STARTED)))
+    }
+
+    /// The poll said pending.
+    pub(super) fn suspend(self) -> (Suspend, Option<Self>) {
+        if self.has(CANCEL) {
+            (Suspend::Abort, None)
+        } else if self.has(SCHEDULED) {
+            (Suspend::Again, Some(self.without(RUNNING)))
+        } else {
+            (Suspend::Idle, Some(self.without(RUNNING)))
+        }
+    }
+
+    /// A waker fires; `owned` when it brings its driver along.
+    pub(super) fn wake(self, owned: bool) -> (Wake, Option<Self>) {
+        if self.is_idle_future() {
+            let next = self.with(SCHEDULED);
+            let next = if owned { next } else { next.driver_added() };
+            return (Wake::Push, Some(next));
+        }
+        if self.has(DONE) {
+            return (Wake::Nothing, None);
+        }
+        (Wake::Nothing, Some(self.with(SCHEDULED)))
+    }
+
+    /// The reader tells it to stop; `here` when this thread may drop the work.
+    pub(super) fn stop(self, here: bool) -> (Stop, Option<Self>) {
+        if self.has(PREVENTED) {
+            return (Stop::Prevented, None);
+        }
+        if self.has(DONE) {
+            return (Stop::TooLate, None);
+        }
+        if self.is_unclaimed() {
+            let next = self.with(PREVENTED | CANCEL);
+            if self.has(WORK) && !here {
+                return (Stop::PreventFar, Some(next));
+            }
+            return (Stop::Prevent, Some(next.with(RUNNING)));
+        }
+        if self.has(CANCEL) {
+            return (Stop::Requested, None);
+        }
+        if self.is_idle_future() {
+            let next = self.with(CANCEL | SCHEDULED).driver_added();
+            return (Stop::Push, Some(next));
+        }
+        (Stop::Notify, Some(self.with(CANCEL)))
+    }
+
+    /// The executor refuses it; `here` when this thread may drop the work.
+    pub(super) fn refuse(self, here: bool) -> (Refuse, Option<Self>) {
+        if self.has(RUNNING) {
+            return (Refuse::Nothing, None);
+        }
+        if self.has(DONE | PREVENTED) {
+            if self.has(WORK) && here {
+                return (Refuse::DropWork, Some(self.without(WORK)));
+            }
+            return (Refuse::Nothing, None);
+        }
+        let duty = if here || !self.has(WORK) {
+            Refuse::Abort
+        } else {
+            Refuse::AbortFar
+        };
+        (duty, Some(self.with(RUNNING).without(SCHEDULED)))
+    }
+
+    /// The owner of the work publishes the end. `keep_work` leaves it for its own thread.
+    pub(super) fn publish(self, family: Option<Family>, output: bool, keep_work: bool) -> Self {
+        let mut next = self.with(DONE).without(RUNNING | SCHEDULED);
+        if output {
+            next = next.with(OUTPUT);
+        }
+        if !keep_work {
+            next = next.without(WORK);
+        }
+        if !self.has(HANDLE) {
+            next = next.with(TAKEN);
+        }
+        next.with_family(family)
+    }
+
+    /// A promise publishes what it has put into the slot and learns what the word said before;
+    /// `None` when it was cancelled before.
+    pub(super) fn resolve(
+        self,
+        family: Option<Family>,
+        output: bool,
+    ) -> (Option<Self>, Option<Self>) {
+        if self.has(PREVENTED | DONE) {
+            return (None, None);
+        }
+        (Some(self), Some(self.publish(family, output, false)))
+    }
+
+    /// The reader takes the outcome.
+    pub(super) fn take(self) -> (Take, Option<Self>) {
+        if !self.has(DONE) {
+            return (Take::Pending, None);
+        }
+        if self.has(TAKEN) {
+            return (Take::Taken, None);
+        }
+        let duty = match self.family() {
+            Some(family) if !self.has(OUTPUT) => Take::Bare(family),
+            _ => Take::Slot,
+        };
+        (duty, Some(self.with(TAKEN)))
+    }
+
+    /// The reading half goes; whoever sees both `DONE` and no `HANDLE` first takes the slot.
+    pub(super) fn leave(self) -> (Take, Option<Self>) {
+        let next = self.without(HANDLE);
+        let (duty, taken) = self.take();
+        (duty, Some(taken.map_or(next, |taken| taken.without(HANDLE))))
+    }
+
+    /// Somebody wants the failure reported; true for the first, while nobody took it.
+    pub(super) fn report(self) -> (bool, Option<Self>) {
+        if self.has(DONE) && self.has(OUTPUT) && !self.has(TAKEN | REPORTED) {
+            return (true, Some(self.with(REPORTED)));
+        }
+        (false, None)
+    }
+
+    /// A driver is added for a party that holds the cell.
+    pub(super) fn driver_added(self) -> Self {
+        if self.drivers() >= COUNT_MAX {
+            std::process::abort();
+        }
+        let group = if self.drivers() == 0 { HOLDER } else { 0 };
+        Self(self.0 + DRIVER + group)
+    }
+
+    pub(super) fn holder_added(self) -> Self {
+        if self.holders() >= COUNT_MAX {
+            std::process::abort();
+        }
+        Self(self.0 + HOLDER)
+    }
+
+    /// A driver gives up.
+    pub(super) fn driver_gone(self) -> (Release, Option<Self>) {
+        if self.drivers() > 1 {
+            return (Release::Nothing, Some(Self(self.0 - DRIVER)));
+        }
+        if !self.has(DONE | PREVENTED | RUNNING) {
+            if self.is_idle_future() {
+                return (Release::Orphan, Some(self.with(SCHEDULED | ORPHAN)));
+            }
+            return (Release::Lose, Some(self.with(RUNNING).without(SCHEDULED)));
+        }
+        let next = Self(self.0 - DRIVER - HOLDER);
+        (next.emptied(), Some(next))
+    }
+
+    pub(super) fn holder_gone(self) -> (Release, Option<Self>) {
+        let next = Self(self.0 - HOLDER);
+        (next.emptied(), Some(next))
+    }
+
+    fn emptied(self) -> Release {
+        if self.holders() == 0 {
+            Release::Free
+        } else {
+            Release::Nothing
+        }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [(u64, &str); 16] = [
+            (STARTED, "started"),
+            (PREVENTED, "prevented"),
+            (RUNNING, "running"),
+            (SCHEDULED, "scheduled"),
+            (DONE, "done"),
+            (CANCEL, "cancel"),
+            (WATCHED, "watched"),
+            (HANDLE, "handle"),
+            (TAKEN, "taken"),
+            (REPORTED, "reported"),
+            (SUSPENDED, "suspended"),
+            (OUTPUT, "output"),
+            (WORK, "work"),
+            (ORPHAN, "orphan"),
+            (FUTURE, "future"),
+            (LATE, "late"),
+        ];
+        let mut set = f.debug_set();
+        NAMES
+            .iter()
+            .filter(|(bit, _)| self.has(*bit))
+            .for_each(|(_, name)| {
+                set.entry(name);
+            });
+        if let Some(family) = self.family() {
+            set.entry(&family);
+        }
+        set.entry(&format_args!("{} drivers", self.drivers()));
+        set.entry(&format_args!("{} holders", self.holders()));
+        set.finish()
+    }
+}
+
+/// The atomic word.
+#[derive(Debug)]
+pub(super) struct Word(AtomicU64);
+
+impl Word {
+    pub(super) fn new(born: Snapshot) -> Self {
+        Self(AtomicU64::new(born.0))
+    }
+
+    /// What the word says, with everything that was published before it said so.
+    pub(super) fn load(&self) -> Snapshot {
+        // Ordering: Acquire pairs with the Release of every turn.
+        Snapshot(self.0.load(Ordering::Acquire))
+    }
+
+    /// What the word says; publishes and sees nothing else.
+    pub(super) fn peek(&self) -> Snapshot {
+        // Ordering: Relaxed: for questions whose answer may be old when it arrives.
+        Snapshot(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Makes the transition that `step` finds for the word as it is. The loop of the house.
+    pub(super) fn turn<D>(&self, step: impl Fn(Snapshot) -> (D, Option<Snapshot>)) -> D {
+        let mut now = self.load();
+        loop {
+            let (duty, next) = step(now);
+            let Some(next) = next else { return duty };
+            // Ordering: Release publishes what the party wrote before its move (the slot, a
+            // waker's data); Acquire takes over what the parties before it published.
+            match self.0.compare_exchange_weak(
+                now.0,
+                next.0,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return duty,
+                Err(changed) => now = Snapshot(changed),
+            }
+        }
+    }
+
+    /// Makes the change and tells what the word said before.
+    pub(super) fn change(&self, step: impl Fn(Snapshot) -> Snapshot) -> Snapshot {
+        self.turn(|now| (now, Some(step(now))))
+    }
+
+    /// Sets `flag` and tells what the word said before.
+    pub(super) fn set(&self, flag: u64) -> Snapshot {
+        self.change(|now| now.with(flag))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{
+        CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, HANDLE, HOLDERS, LATE, ORPHAN, OUTPUT,
+        PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, STARTED, SUSPENDED, Snapshot, Stop,
+        Suspend, TAKEN, Take, WATCHED, WORK, Wake,
+    };
+    use crate::join_error::Family;
+
+    const JOB: u64 = WORK;
+    const TASK: u64 = WORK | FUTURE | SCHEDULED;
+
+    fn after<D>(step: (D, Option<Snapshot>)) -> Snapshot {
+        step.1.expect("the transition moves")
+    }
+
+    #[test]
+    fn the_fields_of_the_word_are_disjoint_and_fill_it() {
+        let fields = [
+            STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN,
+            REPORTED, SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, FAMILY, DRIVERS, HOLDERS,
+        ];
+        let sum = fields.iter().fold(0_u64, |all, field| {
+            assert_eq!(all & field, 0, "{field:#x} overlaps");
+            all | field
+        });
+        assert_eq!(sum | 1 << 19, u64::MAX, "one bit is spare");
+    }
+
+    #[test]
+    fn a_job_is_claimed_once() {
+        let born = Snapshot::born(JOB);
+        assert_eq!(born.claim().0, Claim::Start);
+        let running = after(born.claim());
+        assert_eq!(running.claim(), (Claim::Nothing, None));
+        assert!(!running.claim_unstarted().0);
+        assert_eq!(running.stop(true).0, Stop::Notify);
+    }
+
+    #[test]
+    fn cancel_before_the_start_wins_against_every_claim() {
+        let prevented = after(Snapshot::born(JOB).stop(true));
+        assert_eq!(prevented.claim(), (Claim::Nothing, None));
+        assert_eq!(prevented.stop(true).0, Stop::Prevented);
+        let done = prevented.publish(Some(Family::Cancelled), false, false);
+        assert_eq!(done.stop(true).0, Stop::Prevented);
+        assert_eq!(done.claim(), (Claim::Nothing, None));
+    }
+
+    #[test]
+    fn a_far_canceller_leaves_the_work_to_the_next_claim() {
+        let far = Snapshot::born(TASK).stop(false);
+        assert_eq!(far.0, Stop::PreventFar);
+        let claimed = after(far).claim();
+        assert_eq!(claimed.0, Claim::DropWork);
+        assert_eq!(after(claimed).claim(), (Claim::Nothing, None));
+    }
+
+    #[test]
+    fn a_wake_while_running_means_one_more_poll() {
+        let running = after(Snapshot::born(TASK).claim());
+        let woken = running.wake(false);
+        assert_eq!(woken.0, Wake::Nothing);
+        let twice = after(after(woken).wake(false));
+        assert_eq!(twice.suspend().0, Suspend::Again);
+        let again = after(twice.suspend()).claim();
+        assert_eq!(again.0, Claim::Poll);
+        assert_eq!(after(again).suspend().0, Suspend::Idle);
+    }
+
+    #[test]
+    fn a_redundant_wake_is_still_a_write() {
+        let born = Snapshot::born(TASK);
+        assert_eq!(born.wake(false), (Wake::Nothing, Some(born)));
+    }
+
+    #[test]
+    fn a_wake_of_a_suspended_future_pushes_once() {
+        let idle = after(after(Snapshot::born(TASK).claim()).suspend());
+        let pushed = idle.wake(false);
+        assert_eq!(pushed.0, Wake::Push);
+        assert_eq!(after(pushed).wake(false).0, Wake::Nothing);
+        assert_eq!(after(pushed).drivers(), idle.drivers() + 1);
+        assert_eq!(after(idle.wake(true)).drivers(), idle.drivers());
+    }
+
+    #[test]
+    fn a_cancelled_suspended_future_is_pushed_and_dropped_by_its_executor() {
+        let idle = after(after(Snapshot::born(TASK).claim()).suspend());
+        let stopped = idle.stop(true);
+        assert_eq!(stopped.0, Stop::Push);
+        assert_eq!(after(stopped).stop(true).0, Stop::Requested);
+        assert_eq!(after(stopped).claim().0, Claim::Abort(Family::Cancelled));
+    }
+
+    #[test]
+    fn the_last_driver_of_a_pending_cell_has_a_duty() {
+        assert_eq!(Snapshot::born(JOB).driver_gone().0, Release::Lose);
+        assert_eq!(Snapshot::born(0).driver_gone().0, Release::Lose, "a promise");
+        let idle = after(after(Snapshot::born(TASK).claim()).suspend());
+        let orphan = idle.driver_gone();
+        assert_eq!(orphan.0, Release::Orphan);
+        assert_eq!(after(orphan).claim().0, Claim::Abort(Family::Lost));
+        let done = after(Snapshot::born(JOB).claim()).publish(None, true, false);
+        assert_eq!(done.driver_gone().0, Release::Nothing, "the handle holds it");
+        let left = after(done.leave());
+        assert_eq!(left.holder_gone().0, Release::Nothing, "the driver holds it");
+        assert_eq!(after(left.holder_gone()).driver_gone().0, Release::Free);
+    }
+
+    #[test]
+    fn the_slot_goes_to_exactly_one_of_reader_and_publisher() {
+        let running = after(Snapshot::born(JOB).claim());
+        let done = running.publish(None, true, false);
+        assert_eq!(done.leave().0, Take::Slot);
+        assert_eq!(done.take().0, Take::Slot);
+        assert_eq!(after(done.take()).leave().0, Take::Taken);
+        let left = after(running.leave());
+        assert!(left.publish(None, true, false).has(TAKEN));
+    }
+
+    #[test]
+    fn a_failure_is_reported_once_and_not_after_it_was_taken() {
+        let failed = after(Snapshot::born(0).resolve(Some(Family::Failed), true));
+        assert!(failed.report().0);
+        assert!(!after(failed.report()).report().0);
+        assert!(!after(failed.take()).report().0);
+    }
+
+    #[test]
+    fn a_promise_that_was_cancelled_before_its_start_refuses_the_value() {
+        let prevented = after(Snapshot::born(0).stop(true));
+        assert!(!prevented.start().0);
+        assert_eq!(prevented.resolve(None, true).0, None);
+        let started = after(Snapshot::born(0).start());
+        let stopped = started.stop(true);
+        assert_eq!(stopped.0, Stop::Notify);
+        assert!(after(stopped).resolve(None, true).0.is_some(), "it delivers");
+    }
+
+    #[test]
+    fn the_debug_form_decodes_the_word() {
+        let text = format!("{:?}", Snapshot::born(TASK));
+        assert!(text.contains("scheduled") && text.contains("1 drivers"), "{text}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The waker of a future: one driver of its cell, in the shape of [`std::task::Waker`].
+//!
+//! A waker outlives loops and pools without harm: it holds the cell, and the cell holds what
+//! its executor needs to say no.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::cell::{Header, TaskRef, release_driver};
+use super::run;
+use super::schedule::WakeKind;
+use super::state::{Snapshot, Wake};
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+/// A waker that borrows the runner's driver; it must not outlive the runner's poll, clones may.
+pub(super) fn borrowed(task: &TaskRef) -> ManuallyDrop<Waker> {
+    let raw = RawWaker::new(task.cell().as_ptr().cast_const().cast(), &VTABLE);
+    // SAFETY: the functions below keep the contract of a waker: they are thread-safe, each
+    // clone owns one driver, and this first one is never dropped: the runner owns its driver.
+    ManuallyDrop::new(unsafe { Waker::from_raw(raw) })
+}
+
+fn cell(data: *const ()) -> NonNull<Header> {
+    NonNull::new(data.cast_mut().cast()).expect("a waker's data is its cell")
+}
+
+unsafe fn clone(data: *const ()) -> RawWaker {
+    let cell = cell(data);
+    // SAFETY: the waker that is cloned is a driver, or borrows one, and so holds the cell.
+    let header = unsafe { cell.as_ref() };
+    header.word.turn(|now| ((), Some(now.driver_added())));
+    RawWaker::new(data, &VTABLE)
+}
+
+unsafe fn wake(data: *const ()) {
+    let cell = cell(data);
+    // SAFETY: this waker is a driver and so holds the cell.
+    let header = unsafe { cell.as_ref() };
+    match header.word.turn(|now: Snapshot| now.wake(true)) {
+        Wake::Push => {
+            // SAFETY: our driver goes along into the queue.
+            let task = unsafe { TaskRef::from_raw(cell) };
+            run::schedule(task, WakeKind::Woken);
+        }
+        // SAFETY: this waker owns one driver and is used up.
+        Wake::Nothing => unsafe { release_driver(cell) },
+    }
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    let cell = cell(data);
+    // SAFETY: this waker is a driver, or borrows one, and so holds the cell.
+    let header = unsafe { cell.as_ref() };
+    if header.word.turn(|now: Snapshot| now.wake(false)) == Wake::Push {
+        // SAFETY: the turn has added a driver, for the queue.
+        let task = unsafe { TaskRef::from_raw(cell) };
+        run::schedule(task, WakeKind::Woken);
+    }
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: this waker owns one driver and is gone after this.
+    unsafe { release_driver(cell(data)) }
+}

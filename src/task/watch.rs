@@ -1,0 +1,48 @@
+//! Who is told of a task's end: one waker and any number of callbacks.
+//!
+//! The list is behind a lock that is held for a few instructions; the word says whether there
+//! is a list to look at. A party registers under the lock and then sets `WATCHED`. If that
+//! move finds `DONE` without an earlier `WATCHED`, the completer has not seen the list and
+//! never will, so the party serves itself; in every other case the completer finds it.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::task::Waker;
+
+use super::cell::TaskRef;
+use super::schedule::Completion;
+
+/// What runs when a task has ended.
+pub(crate) enum Callback {
+    /// A user's closure.
+    Call(Box<dyn FnOnce(Completion) + Send>),
+    /// The next job of a chain.
+    Next(TaskRef),
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Call(_) => "Call(<closure>)",
+            Self::Next(_) => "Next",
+        })
+    }
+}
+
+/// The list.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    pub(super) waker: Option<Waker>,
+    callbacks: Option<Box<Vec<Callback>>>,
+}
+
+impl Watchers {
+    pub(super) fn add(&mut self, callback: Callback) {
+        self.callbacks.get_or_insert_default().push(callback);
+    }
+
+    pub(super) fn take_callbacks(&mut self) -> Vec<Callback> {
+        self.callbacks.take().map_or_else(Vec::new, |list| *list)
+    }
+}
