@@ -1,3 +1,207 @@
-//! TODO(executor)
+//! Jobs, and whoever runs them.
 
 #![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::base::sync::Arc;
+use crate::error::SubmitError;
+use crate::promise::JoinHandle;
+use crate::task::{self, Schedule, Spawned, TaskId, TaskRef};
+
+/// A closure to run once, with its way back to a [`JoinHandle`].
+///
+/// One allocation holds the closure, its outcome and the handle's part. The job runs, and is
+/// dropped, inside the [`Context`](crate::Context) that was current at [`Job::new`]. A job that
+/// is dropped unrun resolves its handle `is_lost`.
+///
+/// # Examples
+///
+/// ```
+/// use portage::Job;
+///
+/// let (job, handle) = Job::new(|| 6 * 7);
+/// std::thread::spawn(move || job.run());
+/// assert_eq!(handle.wait().unwrap(), 42);
+/// ```
+#[must_use = "a job that is dropped unrun resolves its handle `is_lost`"]
+pub struct Job(TaskRef);
+
+impl Job {
+    /// Makes a job of `f`, and the handle of its outcome.
+    #[track_caller]
+    pub fn new<F, T>(f: F) -> (Job, JoinHandle<T>)
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Self::make(Spawned::here(), None, f)
+    }
+
+    /// The same with a name, for reports and diagnostics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (job, handle) = portage::Job::named("answer", || 42);
+    /// assert_eq!(handle.name(), Some("answer"));
+    /// job.run();
+    /// ```
+    #[track_caller]
+    pub fn named<F, T>(name: impl Into<Cow<'static, str>>, f: F) -> (Job, JoinHandle<T>)
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Self::make(Spawned::here(), Some(name.into()), f)
+    }
+
+    fn make<F, T>(spawned: Spawned, name: Option<Cow<'static, str>>, f: F) -> (Job, JoinHandle<T>)
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (task, reader) = task::late_job(spawned, name, move || Ok(f()));
+        (Self(task), JoinHandle::of(reader))
+    }
+
+    /// Runs the closure here and resolves the handle.
+    ///
+    /// Does nothing when the handle has cancelled the job. Never unwinds: a panic goes to the
+    /// handle.
+    ///
+    /// # Blocking
+    ///
+    /// As long as the closure does.
+    pub fn run(self) {
+        self.0.run();
+    }
+
+    /// The number of the job; the same as its handle's.
+    pub fn id(&self) -> TaskId {
+        self.0.id()
+    }
+
+    /// The name, if it was given one.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name()
+    }
+
+    /// Tells the job which executor keeps its account. False when its handle has cancelled it
+    /// already: then it is to be dropped, uncounted.
+    pub(crate) fn assign(&self, home: Arc<dyn Schedule>) -> bool {
+        self.0.assign(Some(home))
+    }
+
+    /// Takes the executor's name off again, to give the job back. False when a canceller was
+    /// first: the executor has been told of its end.
+    pub(crate) fn unassign(&self) -> bool {
+        self.0.assign(None)
+    }
+
+    pub(crate) fn into_task(self) -> TaskRef {
+        self.0
+    }
+
+    pub(crate) fn from_task(task: TaskRef) -> Self {
+        Self(task)
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .finish()
+    }
+}
+
+/// Runs jobs, now or later, here or elsewhere. Yours to implement.
+///
+/// An executor that cannot take a job gives it back inside the error; one that takes it either
+/// calls [`Job::run`] or drops it, which resolves the handle `is_lost`.
+///
+/// # Examples
+///
+/// ```
+/// use portage::{Executor, ExecutorExt, Job, error::SubmitError};
+///
+/// struct OnTheSpot;
+///
+/// impl Executor for OnTheSpot {
+///     fn execute(&self, job: Job) -> Result<(), SubmitError> {
+///         job.run();
+///         Ok(())
+///     }
+/// }
+///
+/// let handle = OnTheSpot.submit(|| 6 * 7).unwrap();
+/// assert_eq!(handle.wait().unwrap(), 42);
+/// ```
+pub trait Executor: Send + Sync {
+    /// Takes `job` to run it.
+    ///
+    /// # Errors
+    ///
+    /// The refused job comes back inside the error.
+    fn execute(&self, job: Job) -> Result<(), SubmitError>;
+}
+
+impl<E: Executor + ?Sized> Executor for &E {
+    fn execute(&self, job: Job) -> Result<(), SubmitError> {
+        (**self).execute(job)
+    }
+}
+
+impl<E: Executor + ?Sized> Executor for std::sync::Arc<E> {
+    fn execute(&self, job: Job) -> Result<(), SubmitError> {
+        (**self).execute(job)
+    }
+}
+
+impl<E: Executor + ?Sized> Executor for Box<E> {
+    fn execute(&self, job: Job) -> Result<(), SubmitError> {
+        (**self).execute(job)
+    }
+}
+
+/// What every [`Executor`] can do beyond taking jobs.
+pub trait ExecutorExt: Executor {
+    /// Hands `f` over and returns the handle of its outcome.
+    ///
+    /// # Errors
+    ///
+    /// What [`Executor::execute`] says; the job is inside the error.
+    #[track_caller]
+    fn submit<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, handle) = Job::new(f);
+        self.execute(job).map(|()| handle)
+    }
+
+    /// The same with a name, for reports and diagnostics.
+    ///
+    /// # Errors
+    ///
+    /// What [`Executor::execute`] says; the job is inside the error.
+    #[track_caller]
+    fn submit_named<F, T>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        f: F,
+    ) -> Result<JoinHandle<T>, SubmitError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, handle) = Job::named(name, f);
+        self.execute(job).map(|()| handle)
+    }
+}
+
+impl<E: Executor + ?Sized> ExecutorExt for E {}

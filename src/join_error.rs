@@ -181,6 +181,11 @@ impl JoinError {
         }
     }
 
+    /// Is it a failure of the work itself, which is reported when nobody takes it?
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self.family(), Family::Panicked | Family::Failed)
+    }
+
     /// What a report says: the text of the panic, or of the error.
     pub(crate) fn report(&self) -> Cow<'static, str> {
         match &self.0 {

@@ -31,3 +31,6 @@ pub mod sync;
 pub mod time;
 
 pub use context::{Context, ContextVar, copy_context};
+pub use error::{JoinError, SubmitError};
+pub use executor::{Executor, ExecutorExt, Job};
+pub use promise::{JoinHandle, Promise, promise};

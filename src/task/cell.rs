@@ -381,9 +381,7 @@ pub enum Cancel {
 
 impl Hold {
     pub(super) fn of(header: &Header) -> Self {
-        header
-            .word
-            .turn(|now| ((), Some(now.holder_added())));
+        header.word.turn(|now| ((), Some(now.holder_added())));
         Self(NonNull::from(header))
     }
 
@@ -425,6 +423,11 @@ impl Hold {
     /// Runs `callback` at the end, or at once when that was before.
     pub(crate) fn on_complete(&self, callback: Callback) {
         run::on_complete(self.header(), callback);
+    }
+
+    /// Was its failure reported already?
+    pub(crate) fn is_reported(&self) -> bool {
+        self.header().word.load().has(REPORTED)
     }
 
     /// Reports a failure that nobody has taken and nobody has reported.
@@ -598,11 +601,6 @@ impl<T> Reader<T> {
         let task = unsafe { TaskRef::from_raw(self.cell) };
         run::run_claimed(task);
         true
-    }
-
-    /// Reports the failure if it is there, untaken and unreported.
-    pub(crate) fn has_report(&self) -> bool {
-        self.header().word.load().has(REPORTED)
     }
 }
 

@@ -35,12 +35,7 @@ impl Spawned {
         }
     }
 
-    fn birth(
-        self,
-        flags: u64,
-        vtable: &'static VTable,
-        home: Option<Arc<dyn Schedule>>,
-    ) -> Birth {
+    fn birth(self, flags: u64, vtable: &'static VTable, home: Option<Arc<dyn Schedule>>) -> Birth {
         Birth {
             flags,
             vtable,
@@ -133,7 +128,11 @@ where
     F::Output: Send + 'static,
 {
     let vtable = const { &FutureTable::<F, Plain>::table::<AsTask>() };
-    any_future(spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)), Plain, work)
+    any_future(
+        spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)),
+        Plain,
+        work,
+    )
 }
 
 /// A future that stays on this thread; `home` must say so.
@@ -147,7 +146,11 @@ where
     F::Output: 'static,
 {
     let vtable = const { &FutureTable::<F, Plain>::table::<AsLocal>() };
-    any_future(spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)), Plain, work)
+    any_future(
+        spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)),
+        Plain,
+        work,
+    )
 }
 
 /// A future that is made where it is first polled, and stays there.

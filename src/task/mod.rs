@@ -68,7 +68,9 @@ pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};
 
 pub(crate) use cell::{Hold, Reader, TaskRef};
 pub(crate) use current::{id as current_id, is_cancelled, is_running_here};
-pub(crate) use make::{Spawned, Writer, derived_job, future, job, late_job, local, promise, remote};
+pub(crate) use make::{
+    Spawned, Writer, derived_job, future, job, late_job, local, promise, remote,
+};
 pub(crate) use schedule::{Ended, Home, Schedule, WakeKind};
 pub(crate) use side::Origin;
 pub(crate) use unhandled::report_failure;

@@ -10,9 +10,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context as Cx, Poll, Waker};
 
-use super::cell::{
-    Cancel, Cell, Header, Hold, Stage, TaskRef, VTable, completion, release_driver,
-};
+use super::cell::{Cancel, Cell, Header, Hold, Stage, TaskRef, VTable, completion, release_driver};
 use super::current;
 use super::schedule::{Completion, Ended, WakeKind};
 use super::side::Side;
@@ -431,7 +429,8 @@ fn published(header: &Header, old: Snapshot, output: bool, how: Completion) {
 /// 1. The caller owns the slot, and it is filled.
 unsafe fn discard_output(header: &Header, how: Completion) {
     let cell = NonNull::from(header);
-    if matches!(how, Completion::Panicked | Completion::Failed) && !header.word.peek().has(REPORTED) {
+    if matches!(how, Completion::Panicked | Completion::Failed) && !header.word.peek().has(REPORTED)
+    {
         // SAFETY: duty 1; the vtable was made for this cell.
         if let Some(error) = unsafe { (header.vtable.error)(cell) } {
             unhandled::report(header, error.report());

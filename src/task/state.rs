@@ -385,7 +385,10 @@ impl Snapshot {
     pub(super) fn leave(self) -> (Take, Option<Self>) {
         let next = self.without(HANDLE);
         let (duty, taken) = self.take();
-        (duty, Some(taken.map_or(next, |taken| taken.without(HANDLE))))
+        (
+            duty,
+            Some(taken.map_or(next, |taken| taken.without(HANDLE))),
+        )
     }
 
     /// Somebody wants the failure reported; true for the first, while nobody took it.
@@ -506,12 +509,10 @@ impl Word {
             let Some(next) = next else { return duty };
             // Ordering: Release publishes what the party wrote before its move (the slot, a
             // waker's data); Acquire takes over what the parties before it published.
-            match self.0.compare_exchange_weak(
-                now.0,
-                next.0,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self
+                .0
+                .compare_exchange_weak(now.0, next.0, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return duty,
                 Err(changed) => now = Snapshot(changed),
             }
@@ -548,8 +549,8 @@ mod tests {
     #[test]
     fn the_fields_of_the_word_are_disjoint_and_fill_it() {
         let fields = [
-            STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN,
-            REPORTED, SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, FAMILY, DRIVERS, HOLDERS,
+            STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN, REPORTED,
+            SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, FAMILY, DRIVERS, HOLDERS,
         ];
         let sum = fields.iter().fold(0_u64, |all, field| {
             assert_eq!(all & field, 0, "{field:#x} overlaps");
@@ -627,15 +628,27 @@ mod tests {
     #[test]
     fn the_last_driver_of_a_pending_cell_has_a_duty() {
         assert_eq!(Snapshot::born(JOB).driver_gone().0, Release::Lose);
-        assert_eq!(Snapshot::born(0).driver_gone().0, Release::Lose, "a promise");
+        assert_eq!(
+            Snapshot::born(0).driver_gone().0,
+            Release::Lose,
+            "a promise"
+        );
         let idle = after(after(Snapshot::born(TASK).claim()).suspend());
         let orphan = idle.driver_gone();
         assert_eq!(orphan.0, Release::Orphan);
         assert_eq!(after(orphan).claim().0, Claim::Abort(Family::Lost));
         let done = after(Snapshot::born(JOB).claim()).publish(None, true, false);
-        assert_eq!(done.driver_gone().0, Release::Nothing, "the handle holds it");
+        assert_eq!(
+            done.driver_gone().0,
+            Release::Nothing,
+            "the handle holds it"
+        );
         let left = after(done.leave());
-        assert_eq!(left.holder_gone().0, Release::Nothing, "the driver holds it");
+        assert_eq!(
+            left.holder_gone().0,
+            Release::Nothing,
+            "the driver holds it"
+        );
         assert_eq!(after(left.holder_gone()).driver_gone().0, Release::Free);
     }
 
@@ -666,12 +679,18 @@ mod tests {
         let started = after(Snapshot::born(0).start());
         let stopped = started.stop(true);
         assert_eq!(stopped.0, Stop::Notify);
-        assert!(after(stopped).resolve(None, true).0.is_some(), "it delivers");
+        assert!(
+            after(stopped).resolve(None, true).0.is_some(),
+            "it delivers"
+        );
     }
 
     #[test]
     fn the_debug_form_decodes_the_word() {
         let text = format!("{:?}", Snapshot::born(TASK));
-        assert!(text.contains("scheduled") && text.contains("1 drivers"), "{text}");
+        assert!(
+            text.contains("scheduled") && text.contains("1 drivers"),
+            "{text}"
+        );
     }
 }

@@ -109,12 +109,7 @@ pub fn set_unhandled_hook(hook: UnhandledHook) -> Option<UnhandledHook> {
 
 /// Reports what went wrong in the task of `header`.
 pub(super) fn report(header: &Header, message: Cow<'_, str>) {
-    report_failure(
-        header.id,
-        header.side().name(),
-        header.spawned_at,
-        &message,
-    );
+    report_failure(header.id, header.side().name(), header.spawned_at, &message);
 }
 
 /// Reports a panic that has no outcome to go into, and contains the payload.

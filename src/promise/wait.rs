@@ -1,0 +1,156 @@
+//! Waiting on a thread: what it may run meanwhile, and when it must not wait at all.
+
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::handle::JoinHandle;
+use crate::base::clock::deadline_after;
+use crate::base::sync::local;
+use crate::entered::{self, Parking};
+use crate::join_error::JoinError;
+use crate::task::{self, Home, Reader};
+
+/// How deep helpers may be nested on a thread whose stack we do not know.
+const HELP_DEPTH_MAX: usize = 64;
+
+local! {
+    static HELP_DEPTH: Cell<usize> = Cell::new(0);
+}
+
+impl<T> JoinHandle<T> {
+    /// Blocks this thread until the outcome is there, and takes it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no value. `is_would_deadlock` when only this very thread could bring the
+    /// outcome about: a task of a loop of this thread, or a task that waits for itself.
+    ///
+    /// # Blocking
+    ///
+    /// A plain thread sleeps. A worker of the pool that has the work runs it in place if nobody
+    /// has started it; else the pool makes up for the blocked worker. The owner of lanes runs
+    /// their jobs meanwhile. On the thread of a loop it blocks that loop.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (promise, handle) = portage::promise();
+    /// std::thread::spawn(move || promise.resolve("done"));
+    /// assert_eq!(handle.wait().unwrap(), "done");
+    /// ```
+    #[doc(alias = "result")]
+    pub fn wait(mut self) -> Result<T, JoinError> {
+        self.wait_until(None, Help::OwnPool)
+            .expect("a wait without a deadline ends with an outcome")
+    }
+
+    /// Blocks until the outcome is there, at most for `timeout`; zero looks once.
+    ///
+    /// `None` means that it is still pending; the handle is as good as before.
+    ///
+    /// # Errors
+    ///
+    /// As [`JoinHandle::wait`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (promise, mut handle) = portage::promise();
+    /// assert!(handle.wait_timeout(Duration::from_millis(1)).is_none());
+    /// promise.resolve(7).unwrap();
+    /// assert_eq!(handle.wait_timeout(Duration::ZERO).unwrap().unwrap(), 7);
+    /// ```
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, JoinError>> {
+        if timeout.is_zero() {
+            return self.reader.take();
+        }
+        self.wait_until(deadline_after(timeout), Help::Nobody)
+    }
+
+    /// Like [`JoinHandle::wait`], but runs a pool's job right here if it has not started.
+    ///
+    /// For closures that may run on any thread: the two thread switches of a round trip are
+    /// saved.
+    ///
+    /// # Errors
+    ///
+    /// As [`JoinHandle::wait`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::ThreadPool;
+    ///
+    /// let handle = ThreadPool::global().spawn_blocking(|| 6 * 7);
+    /// assert_eq!(handle.wait_helping().unwrap(), 42);
+    /// ```
+    pub fn wait_helping(mut self) -> Result<T, JoinError> {
+        self.wait_until(None, Help::AnyPool)
+            .expect("a wait without a deadline ends with an outcome")
+    }
+
+    fn wait_until(
+        &mut self,
+        deadline: Option<Instant>,
+        help: Help,
+    ) -> Option<Result<T, JoinError>> {
+        if let Some(outcome) = self.reader.take() {
+            return Some(outcome);
+        }
+        if help.may_run(&self.reader) {
+            run_here(&self.reader);
+        }
+        let parking = Parking::current();
+        if !self.reader.is_finished() && is_wait_for_oneself(&self.reader) {
+            return Some(Err(JoinError::would_deadlock()));
+        }
+        parking.wait_until(|| self.reader.watch(parking.waker()), deadline);
+        self.reader.take()
+    }
+}
+
+/// Whose work the waiting thread may run in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Help {
+    Nobody,
+    /// Of the pool whose worker it is.
+    OwnPool,
+    /// Jobs of any pool.
+    AnyPool,
+}
+
+impl Help {
+    fn may_run<T>(self, reader: &Reader<T>) -> bool {
+        if self == Self::Nobody {
+            return false;
+        }
+        let Some(pool) = reader.pool() else {
+            return false;
+        };
+        match entered::worker() {
+            Some(worker) if worker.pool() == pool => worker.has_room(),
+            _ => self == Self::AnyPool && reader.is_job() && help_depth() < HELP_DEPTH_MAX,
+        }
+    }
+}
+
+fn help_depth() -> usize {
+    HELP_DEPTH.try_with(Cell::get).unwrap_or(HELP_DEPTH_MAX)
+}
+
+fn run_here<T>(reader: &Reader<T>) {
+    let depth = help_depth();
+    let _ = HELP_DEPTH.try_with(|slot| slot.set(depth + 1));
+    reader.run_here();
+    let _ = HELP_DEPTH.try_with(|slot| slot.set(depth));
+}
+
+/// Could only this very thread bring the outcome about?
+fn is_wait_for_oneself<T>(reader: &Reader<T>) -> bool {
+    let origin = reader.origin();
+    task::is_running_here(origin.id) || origin.home == Home::Thread(entered::thread_key())
+}
