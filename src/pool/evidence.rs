@@ -26,7 +26,7 @@ use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use crate::pool::elastic::Seen;
 
 /// Workers looked at in one sample: 18 us at most.
-const SAMPLE: usize = 8;
+pub(super) const SAMPLE: usize = 8;
 
 /// Files kept open. Beyond it they are opened for the look, so that a pool of five hundred
 /// threads does not take five hundred descriptors from its program.
@@ -58,9 +58,9 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// The worker's thread is the calling one from now on.
+    /// The worker's thread is the calling one from now on; it rests until it says otherwise.
     pub(super) fn comes(&self) {
-        self.turn(Phase::Looking);
+        self.turn(Phase::Resting);
         self.thread
             .store(thread_number().unwrap_or(0), Ordering::Relaxed);
     }
@@ -475,6 +475,7 @@ mod tests {
             let pulse = &pulse;
             scope.spawn(move || {
                 pulse.comes();
+                pulse.turn(Phase::Looking);
                 ready.send(()).unwrap();
                 let _ = closed.recv();
             });

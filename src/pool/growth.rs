@@ -1,0 +1,428 @@
+//! Growth at work: who looks when, and how the threads are started that a look asks for.
+//!
+//! [`plan`] decides, [`Eyes`] see, [`Watch`] calls the watchdog; this module joins them to a
+//! pool, of which it knows only its [`Ground`].
+//!
+//! # Invariants
+//!
+//! 1. Threads are started outside every lock. A look reserves them (so that the next look
+//!    counts them), lets go of everything, then starts.
+//! 2. Starts spread like a tree: whoever starts gives half of what is left to the thread it
+//!    has started. The last of a generation looks again, so growth goes on without a tick.
+//! 3. One look at a time; whoever finds another one in progress leaves it to that.
+//! 4. A refused start gives its reservation back and pauses all starts ([`Backoff`]), except
+//!    the one that would be the pool's only thread.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::base::park::{Parker, Unparker};
+use crate::base::sync::{Arc, Mutex, Weak};
+use crate::pool::builder::Starter;
+use crate::pool::elastic::{Backoff, Limits, Load, Pace, Plan, Seen, plan};
+use crate::pool::evidence::{Eyes, Moment, Phase, Pulse, SAMPLE};
+use crate::pool::watchdog::{Alarm, CALM_TICKS, FIRST_TICK, Rest, TICK, Watch};
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+/// Looks of arrivals and of ending jobs are at least this far apart: a look costs up to 20 us.
+const LOOK_GAP: Duration = Duration::from_micros(60);
+
+/// The stack of the watchdog: it reads files and starts threads.
+const WATCHDOG_STACK: usize = 128 << 10;
+
+/// The counts of a pool at one moment; see [`Load`] for their meanings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) queued: usize,
+    pub(super) threads: usize,
+    pub(super) starting: usize,
+    pub(super) idle: usize,
+    pub(super) announced: usize,
+    /// Jobs that have ended so far.
+    pub(super) ended: u64,
+    /// Jobs that have been taken so far; `ended` will do where nobody counts them.
+    pub(super) taken: u64,
+}
+
+/// What growth sees of a pool and asks of it.
+pub(super) trait Ground: Send + Sync + Sized + 'static {
+    /// The growth of this pool.
+    fn growth(&self) -> &Growth;
+    /// The counts; each may be a little late.
+    fn counts(&self) -> Counts;
+    /// Is anything queued? After a `fence(SeqCst)` of the caller it sees every push that was
+    /// made before a fence of the pusher.
+    fn has_queued(&self) -> bool;
+    /// Counts up to `count` threads as started and starting, within `max`; returns how many.
+    fn reserve(&self, count: usize) -> usize;
+    /// Takes a reservation back.
+    fn release(&self, count: usize);
+    /// Starts one thread that is reserved, and tells it to [`Growth::spread`] `share` others.
+    fn start(self: &Arc<Self>, share: usize) -> io::Result<()>;
+}
+
+/// One pool's growth.
+pub(super) struct Growth {
+    limits: Limits,
+    starter: Arc<dyn Starter>,
+    watch: Watch,
+    watchdog: Mutex<Option<Arc<Unparker>>>,
+    sight: Mutex<Sight>,
+    roster: Mutex<Vec<Arc<Pulse>>>,
+    backoff: Mutex<Backoff>,
+    /// Its own: a watchdog refused again and again must not hold up the workers.
+    watchdog_backoff: Mutex<Backoff>,
+    epoch: Instant,
+}
+
+/// What is remembered from look to look.
+#[derive(Debug, Default)]
+struct Sight {
+    eyes: Eyes,
+    pace: Pace,
+    /// Where the next sample begins in the roster.
+    turn: usize,
+    looked: Option<Duration>,
+    /// Jobs taken when a look last saw that some had been, and when that was; `None` while
+    /// there was no backlog since.
+    taken: Option<u64>,
+    taken_at: Duration,
+}
+
+/// Why somebody looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Pushed, and found nobody to wake.
+    Arrival,
+    /// The last thread of a generation has taken its first job.
+    Began,
+    /// A worker blocks in a wait of ours.
+    Blocked,
+    /// A worker ended a job, and there is no watchdog.
+    Ended,
+    /// The watchdog.
+    Tick,
+}
+
+impl Growth {
+    pub(super) fn new(limits: Limits, starter: Arc<dyn Starter>) -> Self {
+        Self {
+            limits,
+            starter,
+            watch: Watch::new(),
+            watchdog: Mutex::new(None),
+            sight: Mutex::new(Sight::default()),
+            roster: Mutex::new(Vec::new()),
+            backoff: Mutex::new(Backoff::default()),
+            watchdog_backoff: Mutex::new(Backoff::default()),
+            epoch: Instant::now(),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The calling thread becomes a worker.
+    pub(super) fn enroll(&self) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::default());
+        pulse.comes();
+        self.roster.lock().push(pulse.clone());
+        pulse
+    }
+
+    /// The worker leaves.
+    pub(super) fn dismiss(&self, pulse: &Arc<Pulse>) {
+        pulse.leaves();
+        self.roster
+            .lock()
+            .retain(|other| !Arc::ptr_eq(other, pulse));
+    }
+
+    /// A push found nobody to wake. The caller has passed a `fence(SeqCst)` since the push.
+    ///
+    /// `queued` is the number of jobs that nobody has taken, or any number above one for many.
+    ///
+    /// # Errors
+    ///
+    /// The system refused the only thread of the pool: the job has nobody to run it.
+    #[inline]
+    pub(super) fn arrived<G: Ground>(&self, ground: &Arc<G>, queued: usize) -> io::Result<()> {
+        if queued > 1 && self.watch.is_alarmed() {
+            return Ok(());
+        }
+        self.look_into(ground, queued)
+    }
+
+    #[cold]
+    fn look_into<G: Ground>(&self, ground: &Arc<G>, queued: usize) -> io::Result<()> {
+        let counts = ground.counts();
+        let free = counts.threads.saturating_sub(counts.announced);
+        if free >= self.limits.core {
+            // All of the core is there: whatever the look brings, somebody has to stay at it.
+            self.call_watchdog(ground);
+            if queued > 1 && !self.watch.is_unable() {
+                return Ok(());
+            }
+        }
+        self.look(ground, Why::Arrival)
+    }
+
+    /// A new thread has taken its first job and is about to run it: the last one of its
+    /// generation looks. Its [`Pulse`] still says that it rests, so it does not see itself.
+    pub(super) fn began<G: Ground>(&self, ground: &Arc<G>) {
+        if ground.has_queued() && ground.counts().starting == 0 {
+            let _ = self.look(ground, Why::Began);
+        }
+    }
+
+    /// A worker is about to block in a wait of ours; `announced` counts it already.
+    pub(super) fn blocked<G: Ground>(&self, ground: &Arc<G>) {
+        if ground.has_queued() {
+            self.call_watchdog(ground);
+            let _ = self.look(ground, Why::Blocked);
+        }
+    }
+
+    /// A worker has ended a job. One load, unless the watchdog cannot be started.
+    #[inline]
+    pub(super) fn ended<G: Ground>(&self, ground: &Arc<G>) {
+        if self.watch.is_unable() && ground.has_queued() {
+            self.call_watchdog(ground);
+            let _ = self.look(ground, Why::Ended);
+        }
+    }
+
+    /// The watchdog sees no backlog: what was seen of the last one says nothing about the next.
+    fn nothing_waits(&self) {
+        if let Some(mut sight) = self.sight.try_lock() {
+            sight.eyes.rest();
+            sight.taken = None;
+        }
+    }
+
+    /// Starts `count` reserved threads, half of the rest always by the one just started.
+    ///
+    /// # Errors
+    ///
+    /// The system refused one; the reservations that were left are taken back.
+    pub(super) fn spread<G: Ground>(&self, ground: &Arc<G>, count: usize) -> io::Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let share = (left - 1) / 2;
+            if let Err(error) = ground.start(share) {
+                ground.release(left);
+                self.backoff.lock().refused(Instant::now());
+                return Err(error);
+            }
+            left -= 1 + share;
+        }
+        if count > 0 {
+            self.backoff.lock().succeeded();
+        }
+        Ok(())
+    }
+
+    /// May an extra worker leave whose keep-alive has run out?
+    pub(super) fn may_retire(&self, counts: &Counts) -> bool {
+        let load = Load {
+            queued: counts.queued,
+            threads: counts.threads,
+            idle: counts.idle,
+            rested: true,
+            ..Load::default()
+        };
+        plan(&load, &self.limits) == Plan::Retire
+    }
+
+    /// The pool goes: the watchdog leaves.
+    pub(super) fn close(&self) {
+        if self.watch.close() {
+            let watchdog = self.watchdog.lock().clone();
+            if let Some(watchdog) = watchdog {
+                watchdog.unpark();
+            }
+        }
+    }
+
+    /// Looks, decides, starts. Fails only if the pool has no thread and gets none.
+    fn look<G: Ground>(&self, ground: &Arc<G>, why: Why) -> io::Result<()> {
+        let reserved = {
+            let Some(mut sight) = self.sight.try_lock() else {
+                return Ok(());
+            };
+            match self.decide(&mut sight, ground, why) {
+                Plan::Grow(count) => ground.reserve(count),
+                Plan::Keep | Plan::Retire => return Ok(()),
+            }
+        };
+        match self.spread(ground, reserved) {
+            Err(error) if ground.counts().threads == 0 => Err(error),
+            // The others go on with the work; a later look tries again.
+            _ => Ok(()),
+        }
+    }
+
+    fn decide<G: Ground>(&self, sight: &mut Sight, ground: &Arc<G>, why: Why) -> Plan {
+        let counts = ground.counts();
+        if counts.queued <= counts.starting + counts.idle {
+            return Plan::Keep;
+        }
+        let now = Instant::now();
+        if counts.threads > 0 && !self.backoff.lock().allows(now) {
+            return Plan::Keep;
+        }
+        let now = now.saturating_duration_since(self.epoch);
+        let mut load = Load {
+            queued: counts.queued,
+            threads: counts.threads,
+            starting: counts.starting,
+            idle: counts.idle,
+            announced: counts.announced,
+            isolated: why == Why::Arrival && counts.queued == 1,
+            ..Load::default()
+        };
+        // Too few threads for the core: no sample is needed to see that.
+        if counts.threads.saturating_sub(counts.announced) < self.limits.core {
+            return plan(&load, &self.limits);
+        }
+        let limited = matches!(why, Why::Arrival | Why::Ended);
+        if limited && sight.looked.is_some_and(|looked| now - looked < LOOK_GAP) {
+            return Plan::Keep;
+        }
+        sight.looked = Some(now);
+        if matches!(why, Why::Tick | Why::Ended) {
+            sight.pace.note(now, counts.ended);
+        }
+        if sight.taken != Some(counts.taken) || load.isolated {
+            (sight.taken, sight.taken_at) = (Some(counts.taken), now);
+        }
+        load.stalled = now.saturating_sub(sight.taken_at);
+        load.drain = sight.pace.drain(counts.queued);
+        load.seen = self.sample(sight, &counts, now);
+        plan(&load, &self.limits)
+    }
+
+    fn sample(&self, sight: &mut Sight, counts: &Counts, now: Duration) -> Seen {
+        let moment = Moment {
+            now,
+            ended: counts.ended,
+            threads: counts.threads,
+            core: self.limits.core,
+        };
+        // Copied out: files are not read under the lock that a starting worker waits for.
+        let some: Vec<_> = {
+            let roster = self.roster.lock();
+            let skip = sight.turn % roster.len().max(1);
+            let around = roster.iter().skip(skip).chain(roster.iter().take(skip));
+            around
+                .filter(|pulse| matches!(pulse.phase(), Phase::Looking | Phase::Inside))
+                .take(SAMPLE)
+                .cloned()
+                .collect()
+        };
+        sight.turn = sight.turn.wrapping_add(some.len().max(1));
+        sight.eyes.look(some.iter().map(|pulse| &**pulse), moment)
+    }
+
+    fn call_watchdog<G: Ground>(&self, ground: &Arc<G>) {
+        let again = self.watch.is_unable() && self.watchdog_backoff.lock().allows(Instant::now());
+        let alarm = if again {
+            self.watch.retry()
+        } else {
+            self.watch.alarm()
+        };
+        match alarm {
+            Alarm::Heard => {}
+            Alarm::Wake => {
+                let watchdog = self.watchdog.lock().clone();
+                if let Some(watchdog) = watchdog {
+                    watchdog.unpark();
+                }
+            }
+            Alarm::Start => self.start_watchdog(ground),
+        }
+    }
+
+    fn start_watchdog<G: Ground>(&self, ground: &Arc<G>) {
+        let weak = Arc::downgrade(ground);
+        let body = move || keep_watch(&weak);
+        let name = "portage-watchdog".to_owned();
+        let started = self
+            .starter
+            .start(name, Some(WATCHDOG_STACK), Box::new(body));
+        if started.is_err() {
+            self.watchdog_backoff.lock().refused(Instant::now());
+            self.watch.refused();
+        }
+    }
+}
+
+impl Drop for Growth {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Growth")
+            .field("limits", &self.limits)
+            .field("watch", &self.watch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The watchdog's thread.
+fn keep_watch<G: Ground>(ground: &Weak<G>) {
+    let parker = Parker::new();
+    let Some(pool) = ground.upgrade() else {
+        return;
+    };
+    *pool.growth().watchdog.lock() = Some(parker.unparker().clone());
+    drop(pool);
+    let mut calm_ticks = 0;
+    let mut tick = FIRST_TICK;
+    loop {
+        // Held for the tick alone: the watchdog keeps no pool alive.
+        let Some(pool) = ground.upgrade() else {
+            return;
+        };
+        let growth = pool.growth();
+        if growth.watch.is_closed() {
+            return;
+        }
+        if pool.has_queued() {
+            calm_ticks = 0;
+            let _ = growth.look(&pool, Why::Tick);
+        } else {
+            if growth.watch.calm() {
+                calm_ticks = 0;
+            }
+            calm_ticks += 1;
+            growth.nothing_waits();
+        }
+        let rest = if calm_ticks > CALM_TICKS {
+            growth.watch.sleep(|| pool.has_queued())
+        } else {
+            Rest::Stay
+        };
+        drop(pool);
+        match rest {
+            Rest::Leave => return,
+            Rest::Sleep => {
+                parker.park();
+                (calm_ticks, tick) = (0, FIRST_TICK);
+            }
+            Rest::Stay => {
+                parker.park_until(Instant::now().checked_add(tick));
+                tick = (tick * 2).min(TICK);
+            }
+        }
+    }
+}
