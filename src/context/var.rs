@@ -227,10 +227,10 @@ impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
     /// Shows the value in the running context to `f`; the default does not count.
     #[inline]
     fn look<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
-        let frame = scope::running();
-        let value = frame
+        let running = scope::running();
+        let value = running
             .as_ref()
-            .and_then(|frame| frame.get(self.assigned_key()));
+            .and_then(|running| running.value(self.assigned_key()));
         f(value.map(typed))
     }
 }
