@@ -22,9 +22,8 @@ const FLOORS: &[&[&str]] = &[
 /// The one pair that knows each other: an executor refuses with an error that holds the job.
 const TOGETHER: (&str, &str) = ("error", "executor");
 
-/// Folders whose files are one thought: a cell and what its table of functions calls, a variable
-/// and its token.
-const CIRCLES: &[&str] = &["task", "context"];
+/// Folders whose files are one thought: a cell and what its table of functions calls.
+const CIRCLES: &[&str] = &["task"];
 
 /// What only `base` may take from std: models would not see it.
 const BEHIND_THE_DOOR: &[&str] = &[

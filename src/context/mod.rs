@@ -15,8 +15,8 @@
 //!   it again keeps it the same.
 //! * No code of a user (closures, clones, drops of values) runs while anything of ours is held.
 //!
-//! In here: [`map`] (the immutable map), [`scope`] (which context a thread is in), [`token`] (the
-//! way back), [`var`] (the variable).
+//! In here, in reading order: `var` (the variable), `token` (the way back), `map` (the immutable
+//! map), `scope` (which context a thread is in, and how it is entered and left).
 //!
 //! # Examples
 //!

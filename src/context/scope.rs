@@ -37,9 +37,9 @@ use std::marker::PhantomData;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task;
 
+use crate::base::sync::plain::{AtomicU64, Ordering};
 use crate::base::sync::{Arc, local};
 use crate::context::{Context, Value};
 
@@ -57,7 +57,6 @@ struct Current {
 
 impl Current {
     fn identity(&self) -> u64 {
-        // A plain number in a static, where loom's cannot stand; it publishes nothing.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         if self.identity.get() == 0 {
             // Ordering: Relaxed: only uniqueness counts.

@@ -8,8 +8,7 @@ use std::marker::PhantomData;
 
 use crate::base::contain::contained_drop;
 use crate::base::sync::Arc;
-use crate::context::scope;
-use crate::context::var::ContextVar;
+use crate::context::ContextVar;
 
 /// A user's value in a context; whoever drops it last is spared a panic of its destructor.
 ///
@@ -195,44 +194,5 @@ impl<T: Clone + Send + Sync + 'static> fmt::Debug for ScopeGuard<'_, T> {
         f.debug_struct("ScopeGuard")
             .field("var_name", &self.variable.name())
             .finish_non_exhaustive()
-    }
-}
-
-impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
-    /// Restores what the variable was before the `set` that made `token`, or un-sets it.
-    ///
-    /// Resets are legal in any order: each restores its own old value.
-    ///
-    /// # Errors
-    ///
-    /// The token was made by another variable, or in another context. Nothing is changed then,
-    /// and the token inside the error stays good at home.
-    ///
-    /// # Reentrancy
-    ///
-    /// The value that is taken out is dropped in here, if this was its last place, as the last
-    /// step. Its destructor may use any variable; a panic of it is contained.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use portage::context::ContextVar;
-    ///
-    /// static LEVEL: ContextVar<u8> = ContextVar::new("level");
-    ///
-    /// let token = LEVEL.set(1);
-    /// LEVEL.reset(token)?;
-    /// assert_eq!(LEVEL.get(), None);
-    /// # Ok::<(), portage::context::ResetError<u8>>(())
-    /// ```
-    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
-        if self.assigned_key() != token.variable {
-            return Err(ResetError::new(token, Wrong::Variable));
-        }
-        let old = token.old.clone().map(|old| old as _);
-        match scope::reset(token.home, token.variable, old) {
-            Ok(_displaced) => Ok(()),
-            Err(()) => Err(ResetError::new(token, Wrong::Context)),
-        }
     }
 }

@@ -3,11 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-// Plain numbers, which publish nothing. They stand in statics, which loom's cannot.
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::sync::Arc;
-use crate::context::token::{Held, ScopeGuard, Token};
+use crate::base::sync::plain::{AtomicU64, Ordering};
+use crate::context::token::{Held, ResetError, ScopeGuard, Token, Wrong};
 use crate::context::{Value, scope};
 
 /// A variable whose value belongs to the context that the code runs in.
@@ -201,6 +200,43 @@ impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
             name: self.name,
             home,
             old,
+        }
+    }
+
+    /// Restores what the variable was before the `set` that made `token`, or un-sets it.
+    ///
+    /// Resets are legal in any order: each restores its own old value.
+    ///
+    /// # Errors
+    ///
+    /// The token was made by another variable, or in another context. Nothing is changed then,
+    /// and the token inside the error stays good at home.
+    ///
+    /// # Reentrancy
+    ///
+    /// The value that is taken out is dropped in here, if this was its last place, as the last
+    /// step. Its destructor may use any variable; a panic of it is contained.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::context::ContextVar;
+    ///
+    /// static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    ///
+    /// let token = LEVEL.set(1);
+    /// LEVEL.reset(token)?;
+    /// assert_eq!(LEVEL.get(), None);
+    /// # Ok::<(), portage::context::ResetError<u8>>(())
+    /// ```
+    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
+        if self.assigned_key() != token.variable {
+            return Err(ResetError::new(token, Wrong::Variable));
+        }
+        let old = token.old.clone().map(|old| old as _);
+        match scope::reset(token.home, token.variable, old) {
+            Ok(_displaced) => Ok(()),
+            Err(()) => Err(ResetError::new(token, Wrong::Context)),
         }
     }
 
