@@ -92,8 +92,7 @@ impl Snapshot {
 
     /// The worker takes its bit back; `None` if it was claimed before.
     pub(super) fn awake(self, index: usize) -> Option<Self> {
-        self.is_idle(index)
-            .then(|| Self(self.0 - Self::bit(index)))
+        self.is_idle(index).then(|| Self(self.0 - Self::bit(index)))
     }
 }
 
@@ -132,12 +131,10 @@ impl Word {
                 return Err(seen);
             };
             // Ordering: AcqRel: see `load`. The proof in `idle` rests on the fences alone.
-            match self.0.compare_exchange_weak(
-                seen.0,
-                next.0,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self
+                .0
+                .compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return Ok(next),
                 Err(now) => seen = Snapshot(now),
             }
