@@ -504,6 +504,18 @@ fn nothing_is_left_for_later() {
     nothing("markers of unfinished work", found);
 }
 
+/// No lint knows syntax that is newer than `rust-version`; `.ci/run msrv` compiles with it.
+#[test]
+fn there_are_no_let_chains() {
+    let chain = concat!("&& ", "let ");
+    let found = all_rust()
+        .into_iter()
+        .filter(|(_, text)| code_of(text).0.contains(chain))
+        .map(|(path, _)| format!("{path}: `{chain}` needs Rust 1.88"))
+        .collect();
+    nothing("newer than the oldest Rust we promise", found);
+}
+
 #[test]
 fn integration_tests_step_aside_for_models() {
     let found = files("tests")
