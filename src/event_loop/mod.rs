@@ -1,3 +1,5 @@
 //! TODO(event_loop)
 
 #![forbid(unsafe_code)]
+
+mod inbox;

@@ -29,6 +29,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::base::contain::{contain, discard};
+use crate::base::park::Parker;
 use crate::base::sync::{Arc, Condvar, Mutex, thread};
 use crate::timer::agenda::Agenda;
 use crate::timer::entry::{Entry, Home};
@@ -144,7 +145,7 @@ impl Driver {
 
     fn refused(&self) {
         log::warn!("the OS refuses the thread portage-timer; timers are kept by those who wait");
-        thread::sleep(REFUSED_PAUSE);
+        Parker::new().park_until(Some(Instant::now() + REFUSED_PAUSE));
         let mut early = Vec::new();
         let mut state = self.state.lock();
         state.thread = Presence::Absent;
