@@ -1,0 +1,204 @@
+//! This thread's own loop, made on first use and closed when the thread ends; and the way a
+//! pool worker drives its own between other work.
+
+#![forbid(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::base::sync::{Arc, local};
+use crate::event_loop::EventLoop;
+use crate::event_loop::core::running;
+use crate::event_loop::handle::LoopHandle;
+use crate::event_loop::shared::{LoopState, OnWake};
+use crate::event_loop::turn::{Shares, turn};
+use crate::task::Schedule;
+use crate::timer::Timers;
+
+local! {
+    static OWN: RefCell<Option<Rc<EventLoop>>> = RefCell::new(None);
+}
+local! {
+    /// What a remote push to the own loop calls, while a worker drives it.
+    static DRIVEN: RefCell<Option<OnWake>> = RefCell::new(None);
+}
+
+/// The open loop of this thread, if it has one.
+fn own_if_any() -> Option<Rc<EventLoop>> {
+    OWN.try_with(|own| own.borrow().clone())
+        .ok()
+        .flatten()
+        .filter(|own| !own.core().shared.is_closed())
+}
+
+/// The open loop of this thread, made if need be. One made while the thread's locals are being
+/// destroyed is closed when the last reference to it goes.
+fn own() -> Rc<EventLoop> {
+    if let Some(own) = own_if_any() {
+        return own;
+    }
+    let fresh = Rc::new(EventLoop::new());
+    let driven = DRIVEN.try_with(|on_wake| on_wake.borrow().clone());
+    if let Ok(Some(on_wake)) = driven {
+        fresh.core().shared.set_on_wake(on_wake);
+        fresh.core().rest_as(LoopState::Running);
+    }
+    // The closed one is dropped outside of the borrow.
+    let closed = OWN.try_with(|own| own.replace(Some(fresh.clone())));
+    drop(closed);
+    fresh
+}
+
+/// A handle to this thread's own loop.
+///
+/// The loop is made on first use, and again if it has been closed; it is closed when the
+/// thread ends. It runs when this thread lets it, through [`with_thread_event_loop`]; a worker
+/// of a [`ThreadPool`](crate::ThreadPool) drives its own whenever it has no job.
+///
+/// # Examples
+///
+/// ```
+/// use portage::event_loop::{ensure_thread_event_loop, with_thread_event_loop};
+///
+/// let task = ensure_thread_event_loop().spawn(async { "done" });
+/// let output = with_thread_event_loop(|own| own.run_until_complete(task));
+/// assert_eq!(output.expect("no loop runs here").ok(), Some("done"));
+/// ```
+#[doc(alias = "get_event_loop")]
+#[must_use]
+pub fn ensure_thread_event_loop() -> LoopHandle {
+    own().handle()
+}
+
+/// Calls `f` with this thread's own loop, made on first use.
+///
+/// # Examples
+///
+/// ```
+/// use portage::event_loop::with_thread_event_loop;
+///
+/// let sum = with_thread_event_loop(|own| own.run_until_complete(async { 1 + 1 }));
+/// assert_eq!(sum.ok(), Some(2));
+/// ```
+pub fn with_thread_event_loop<R>(f: impl FnOnce(&EventLoop) -> R) -> R {
+    f(&own())
+}
+
+/// The loop that is running on this thread now.
+///
+/// `None` on a thread without one, and inside [`block_on`](crate::block_on), which is no loop:
+/// a loop that runs further down on the same stack stands still until it returns.
+///
+/// # Examples
+///
+/// ```
+/// use portage::{EventLoop, block_on};
+/// use portage::event_loop::running_loop;
+///
+/// assert!(running_loop().is_none());
+/// let event_loop = EventLoop::new();
+/// let inside = event_loop.run_until_complete(async {
+///     (running_loop().is_some(), block_on(async { running_loop().is_none() }))
+/// });
+/// assert_eq!(inside.ok(), Some((true, true)));
+/// ```
+#[doc(alias = "get_running_loop")]
+#[must_use]
+pub fn running_loop() -> Option<LoopHandle> {
+    running().map(|core| LoopHandle::new(core.shared.clone()))
+}
+
+/// The schedule of this thread's own loop, for tasks that settle on this thread.
+pub(crate) fn thread_loop_home() -> Arc<dyn Schedule> {
+    own().core().shared.clone()
+}
+
+/// A worker's way to drive its own loop; one per worker thread. Its drop closes the loop.
+///
+/// The loop is [`LoopState::Running`] as long as this lives, also while the worker runs a job,
+/// for it comes back to the loop by itself.
+#[derive(Debug)]
+pub(crate) struct ThreadLoopDriver {
+    /// Stays on its thread.
+    _here: Rc<Cell<()>>,
+}
+
+/// What a turn of a worker's loop has come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// How many things were done.
+    pub(crate) ran: usize,
+    /// When the loop wants its next turn at the latest.
+    pub(crate) next_deadline: Option<Instant>,
+    /// Whether it wants it at once.
+    pub(crate) ready_left: bool,
+}
+
+impl ThreadLoopDriver {
+    /// Begins to drive this thread's loop. `on_wake` is what a remote push calls, besides the
+    /// waker of the thread; it must not block.
+    pub(crate) fn begin(on_wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let on_wake: OnWake = Arc::new(on_wake);
+        let _ = DRIVEN.try_with(|slot| slot.replace(Some(on_wake.clone())));
+        if let Some(own) = own_if_any() {
+            own.core().shared.set_on_wake(on_wake);
+            own.core().rest_as(LoopState::Running);
+        }
+        Self {
+            _here: Rc::new(Cell::new(())),
+        }
+    }
+
+    /// Whether a turn would find something to run. Does not look at the clock.
+    pub(crate) fn has_work(&self) -> bool {
+        own_if_any().is_some_and(|own| own.core().has_ready())
+    }
+
+    /// When the loop wants its next turn, if nothing comes before.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        Timers::enter_and_come_back().next_deadline()
+    }
+
+    /// The tasks of the loop that have not ended. Those that settled here from a pool are in
+    /// the pool's account, not in this one.
+    pub(crate) fn live(&self) -> usize {
+        own_if_any().map_or(0, |own| own.handle().pending())
+    }
+
+    /// Fires what is due and runs about `tasks` ready tasks; never sleeps.
+    ///
+    /// Does nothing inside a running loop of this thread, as every run.
+    pub(crate) fn turn(&self, tasks: usize) -> Turn {
+        let timers = Timers::enter_and_come_back();
+        let Some(own) = own_if_any() else {
+            // Timers may be left from a loop that has been closed.
+            let ran = timers.fire_due(Shares::worker(tasks).timers);
+            return Turn {
+                ran,
+                next_deadline: timers.next_deadline(),
+                ready_left: false,
+            };
+        };
+        let core = own.core();
+        let ran = match core.begin() {
+            Ok(_run) => turn(core, &timers, Shares::worker(tasks)),
+            Err(_) => 0,
+        };
+        Turn {
+            ran,
+            next_deadline: timers.next_deadline(),
+            ready_left: core.has_ready(),
+        }
+    }
+}
+
+impl Drop for ThreadLoopDriver {
+    fn drop(&mut self) {
+        let _ = DRIVEN.try_with(|slot| slot.replace(None));
+        let own = OWN.try_with(RefCell::take);
+        drop(own);
+        // What outlives the loop is kept by others from now on.
+        drop(Timers::enter());
+    }
+}
