@@ -67,7 +67,7 @@ impl LoopHandle {
         F::Output: Send + 'static,
     {
         let (task, handle) = spawn::future(self.begin_one(), future);
-        self.submit(task);
+        self.enqueue(task);
         handle
     }
 
@@ -95,7 +95,7 @@ impl LoopHandle {
         F::Output: Send + 'static,
     {
         let (task, handle) = spawn::remote(self.begin_one(), None, create);
-        self.submit(task);
+        self.enqueue(task);
         handle
     }
 
@@ -139,7 +139,7 @@ impl LoopHandle {
         self.shared.clone()
     }
 
-    pub(super) fn submit(&self, task: TaskRef) {
+    pub(super) fn enqueue(&self, task: TaskRef) {
         self.shared.put(task, Kind::New);
     }
 }
@@ -152,7 +152,7 @@ impl Executor for LoopHandle {
         }
         // From here on the loop answers for the job: a close that comes now cancels it.
         if job.assign(self.begin_one()) {
-            self.submit(job.into_task());
+            self.enqueue(job.into_task());
         } else {
             self.shared.end_one();
         }

@@ -187,7 +187,7 @@ impl EventLoop {
     pub fn spawn_local<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
         let handle = self.handle();
         let (task, join_handle) = spawn::local(handle.begin_one(), future);
-        handle.submit(task);
+        handle.enqueue(task);
         join_handle
     }
 
