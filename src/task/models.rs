@@ -136,8 +136,8 @@ fn loom_task_resolve_races_callback() {
 
 /// Question: a delayed report and a taker meet at a failure; is it torn, leaked or taken twice?
 ///
-/// Must fail when: the taker of a failure does not pass through the watchers' lock; the
-/// reporter does not look at `TAKEN`.
+/// Must fail when: the taker of a failure does not pass through the watchers' lock. That the
+/// reporter looks at `TAKEN` is tested with the transitions.
 #[test]
 fn loom_task_report_races_take() {
     loom::model(|| {
