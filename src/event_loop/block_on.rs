@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
+use crate::deferred;
 use crate::entered::run_lane_job;
 use crate::event_loop::core::hide_running;
 use crate::event_loop::frame::Frame;
@@ -50,7 +51,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
         // One job at a time: however many keep coming, the future is looked at in between.
         let fired = frame.timers().fire_due(FIRED_MAX);
-        if fired == 0 && !run_lane_job() && !frame.is_signalled() {
+        if fired == 0 && !deferred::run_one() && !run_lane_job() && !frame.is_signalled() {
             frame.sleep();
         }
     }

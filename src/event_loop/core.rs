@@ -132,19 +132,26 @@ impl Core {
 }
 
 impl Shared {
-    /// Queues `task`, or ends it where it is not taken any more.
-    pub(super) fn put(&self, task: TaskRef, kind: Kind) {
+    /// Queues `task`, or gives it back where it is not taken any more.
+    pub(super) fn offer(&self, task: TaskRef, kind: Kind) -> Result<(), TaskRef> {
         if kind == Kind::New && self.is_closed() {
-            return task.shut_down();
+            return Err(task);
         }
-        let task = match push_here(self, task) {
-            Ok(()) => return,
-            Err(task) => task,
+        let Err(task) = push_here(self, task) else {
+            return Ok(());
         };
         match self.inbox.push(task, kind) {
             Pushed::First => self.wake(),
             Pushed::Behind => {}
-            Pushed::Refused(task) => task.shut_down(),
+            Pushed::Refused(task) => return Err(task),
+        }
+        Ok(())
+    }
+
+    /// Queues `task`, or ends it where it is not taken any more.
+    pub(super) fn put(&self, task: TaskRef, kind: Kind) {
+        if let Err(task) = self.offer(task, kind) {
+            task.shut_down();
         }
     }
 }

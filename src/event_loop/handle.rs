@@ -150,13 +150,21 @@ impl Executor for LoopHandle {
         if self.shared.is_closed() {
             return Err(SubmitError::shut_down(job));
         }
-        // From here on the loop answers for the job: a close that comes now cancels it.
-        if job.assign(self.begin_one()) {
-            self.enqueue(job.into_task());
-        } else {
+        if !job.assign(self.begin_one()) {
+            // Its handle has cancelled it already.
             self.shared.end_one();
+            return Ok(());
         }
-        Ok(())
+        let Err(task) = self.shared.offer(job.into_task(), Kind::New) else {
+            return Ok(());
+        };
+        let job = Job::from_task(task);
+        if !job.unassign() {
+            // Cancelled meanwhile: the loop has been told of its end.
+            return Ok(());
+        }
+        self.shared.end_one();
+        Err(SubmitError::shut_down(job))
     }
 }
 

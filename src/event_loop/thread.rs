@@ -202,3 +202,146 @@ impl Drop for ThreadLoopDriver {
         drop(Timers::enter());
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{ThreadLoopDriver, ensure_thread_event_loop, running_loop, thread_loop_home};
+    use crate::base::clock::Clock;
+    use crate::event_loop::{LoopState, with_thread_event_loop};
+    use crate::spawn;
+    use crate::task::Home;
+    use crate::time::{sleep, yield_now};
+    use crate::timer::Timers;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// Runs `test` as a worker would: on a thread of its own, with a count of remote pushes.
+    fn on_worker(test: impl FnOnce(ThreadLoopDriver, Clock, Arc<AtomicUsize>) + Send + 'static) {
+        std::thread::spawn(move || {
+            let clock = Clock::virtual_now();
+            Timers::live_by(clock.clone());
+            let wakes = Arc::new(AtomicUsize::new(0));
+            let told = wakes.clone();
+            let driver = ThreadLoopDriver::begin(move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            });
+            test(driver, clock, wakes);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_worker_without_a_loop_makes_none_by_looking() {
+        on_worker(|driver, _, _| {
+            assert!(!driver.has_work());
+            assert_eq!(driver.live(), 0);
+            let turn = driver.turn(16);
+            assert_eq!(
+                (turn.ran, turn.next_deadline, turn.ready_left),
+                (0, None, false)
+            );
+            assert!(super::own_if_any().is_none());
+        });
+    }
+
+    #[test]
+    fn a_worker_drives_its_loop_turn_by_turn_and_keeps_its_time() {
+        on_worker(|driver, clock, wakes| {
+            let handle = ensure_thread_event_loop();
+            assert_eq!(
+                handle.state(),
+                LoopState::Running,
+                "somebody comes back to it"
+            );
+            assert!(running_loop().is_none(), "but it does not run now");
+            let far = handle.clone();
+            let nap = std::thread::spawn(move || {
+                far.spawn(async {
+                    assert!(running_loop().is_some());
+                    yield_now().await;
+                    sleep(Duration::from_secs(1_000)).await;
+                })
+            });
+            let nap = nap.join().unwrap();
+            assert_eq!(wakes.load(Ordering::Relaxed), 1);
+            assert!(driver.has_work());
+            assert_eq!(driver.live(), 1);
+            let first = driver.turn(16);
+            assert!(first.ready_left && first.next_deadline.is_none());
+            assert!(!driver.turn(16).ready_left);
+            assert!(
+                driver.next_deadline().is_some(),
+                "kept here, not handed over"
+            );
+            assert!(!driver.has_work());
+            clock.advance(Duration::from_secs(2_000));
+            assert_eq!(driver.turn(16).ran, 2, "one timer, one task");
+            assert!(nap.is_finished());
+            assert_eq!((driver.live(), driver.next_deadline()), (0, None));
+        });
+    }
+
+    #[test]
+    fn a_job_may_run_the_loop_of_its_worker() {
+        on_worker(|driver, _, _| {
+            let kept = ensure_thread_event_loop().spawn(yield_now());
+            let value = with_thread_event_loop(|own| own.run_until_complete(async { 3 }));
+            assert_eq!(value.unwrap(), 3);
+            assert_eq!(ensure_thread_event_loop().state(), LoopState::Running);
+            while driver.has_work() {
+                driver.turn(1);
+            }
+            assert!(kept.is_finished());
+        });
+    }
+
+    #[test]
+    fn a_loop_closed_by_a_job_is_made_again_for_the_driver() {
+        on_worker(|driver, _, wakes| {
+            let closed = ensure_thread_event_loop();
+            with_thread_event_loop(|own| own.close());
+            assert_eq!(closed.state(), LoopState::Closed);
+            let again = ensure_thread_event_loop();
+            std::thread::spawn(move || again.spawn(async {}).detach())
+                .join()
+                .unwrap();
+            assert_eq!(wakes.load(Ordering::Relaxed), 1);
+            assert_eq!(driver.turn(16).ran, 1);
+        });
+    }
+
+    #[test]
+    fn a_task_settles_on_the_thread_that_polls_it_first() {
+        on_worker(|driver, _, _| {
+            let account = ensure_thread_event_loop();
+            assert!(matches!(thread_loop_home().home(), Home::Thread(_)));
+            let (task, handle) = spawn::remote(account.begin_one(), Some(thread_loop_home), || {
+                let stays = std::rc::Rc::new(4);
+                async move {
+                    yield_now().await;
+                    *stays
+                }
+            });
+            task.run();
+            assert!(driver.has_work());
+            while driver.has_work() {
+                driver.turn(16);
+            }
+            assert_eq!(handle.wait().unwrap(), 4);
+        });
+    }
+
+    #[test]
+    fn the_end_of_the_worker_closes_its_loop() {
+        on_worker(|driver, _, _| {
+            let handle = ensure_thread_event_loop();
+            let task = handle.spawn(sleep(Duration::MAX));
+            driver.turn(16);
+            drop(driver);
+            assert_eq!(handle.state(), LoopState::Closed);
+            assert!(task.wait().unwrap_err().is_cancelled());
+        });
+    }
+}

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use crate::deferred;
 use crate::entered::run_lane_job;
 use crate::event_loop::core::Core;
 use crate::task::TaskRef;
@@ -49,7 +50,9 @@ pub(super) fn turn(core: &Core, timers: &Timers, shares: Shares) -> usize {
     core.shared.inbox.take(&mut core.arrived.borrow_mut());
     let arrived = run_some(&core.arrived, shares.arrived);
     let ready = run_some(&core.ready, shares.ready);
-    let lanes = (0..shares.lanes).take_while(|_| run_lane_job()).count();
+    let lanes = (0..shares.lanes)
+        .take_while(|_| deferred::run_one() || run_lane_job())
+        .count();
     fired + arrived + ready + lanes
 }
 

@@ -28,7 +28,7 @@ use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::base::contain::{contain, discard};
+use crate::base::contain::{contain, discard, message};
 use crate::base::park::Parker;
 use crate::base::sync::{Arc, Condvar, Mutex, thread};
 use crate::timer::agenda::Agenda;
@@ -204,6 +204,10 @@ impl HandedOver {
 pub(super) fn wake_all(wakers: &mut Vec<Waker>) {
     for waker in wakers.drain(..) {
         if let Err(payload) = contain(|| waker.wake()) {
+            log::error!(
+                "panic in a waker: {}",
+                message(&*payload).unwrap_or("no text")
+            );
             discard(payload);
         }
     }
