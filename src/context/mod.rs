@@ -227,10 +227,8 @@ impl Context {
 
     /// The same context with another thing to send along.
     pub(crate) fn with_affinity(mut self, affinity: Option<Affinity>) -> Self {
-        if affinity.is_some() || self.affinity().is_some() {
-            Arc::make_mut(self.0.get_or_insert_default()).affinity = affinity;
-            self.let_go_if_vacant();
-        }
+        Arc::make_mut(self.0.get_or_insert_default()).affinity = affinity;
+        self.let_go_if_vacant();
         self
     }
 

@@ -58,14 +58,18 @@ impl<T> ContextVar<T> {
     }
 
     fn key(&self) -> u64 {
-        let assigned = self.assigned_key();
-        if assigned != 0 {
-            return assigned;
-        }
         // One by one, as the map likes its keys.
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        match self.assigned_key() {
+            // Ordering: Relaxed: only uniqueness counts.
+            0 => self.settle_for(NEXT.fetch_add(1, Ordering::Relaxed)),
+            assigned => assigned,
+        }
+    }
+
+    /// Takes `fresh` as the key, unless another thread came first; the key in either case.
+    fn settle_for(&self, fresh: u64) -> u64 {
         // Ordering: Relaxed, as above; of the threads that come first, one wins.
-        let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
         let race = (self.key).compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed);
         race.err().unwrap_or(fresh)
     }
@@ -276,5 +280,18 @@ impl<T> fmt::Debug for ContextVar<T> {
         f.debug_struct("ContextVar")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::ContextVar;
+
+    /// Two threads may both have drawn a number before either could give it to the variable.
+    #[test]
+    fn the_first_key_that_arrives_is_the_key() {
+        let var = ContextVar::<u8>::new("var");
+        assert_eq!([var.settle_for(u64::MAX), var.settle_for(5)], [u64::MAX; 2]);
+        assert_eq!((var.key(), var.assigned_key()), (u64::MAX, u64::MAX));
     }
 }
