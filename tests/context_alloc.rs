@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use portage::{Context, ContextVar, copy_context};
+use portage::{Context, ContextVar, Job, copy_context};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -92,4 +92,20 @@ fn work_that_sets_variables_in_a_copy_allocates_little_more_than_the_values() {
     let (count, _) = allocated(|| copy.run(|| (drop(ONE.scope(1)), drop(TWO.set(2)))));
     // Two values; one root and one slice of its own; a slice with the second variable.
     assert!(count <= 6, "{count} allocations");
+}
+
+#[test]
+fn a_full_context_makes_submitted_work_allocate_no_more_than_an_empty_one() {
+    static VAR: ContextVar<u8> = ContextVar::new("var");
+    let submit_and_run = || {
+        allocated(|| {
+            let (job, handle) = Job::new(|| VAR.get());
+            job.run();
+            handle
+        })
+    };
+    let _warm = submit_and_run();
+    let empty = submit_and_run();
+    let _guard = VAR.scope(1);
+    assert_eq!(submit_and_run(), empty);
 }

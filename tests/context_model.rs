@@ -213,7 +213,7 @@ impl World<'_> {
 
 #[test]
 fn random_use_agrees_with_a_model_and_drops_every_value() {
-    for seed in 0..if cfg!(miri) { 2 } else { 30 } {
+    for seed in 0..if cfg!(miri) { 2 } else { 15 } {
         let count = [3, 9, 40][seed as usize % 3];
         let vars: Vec<_> = (0..count).map(|_| ContextVar::new("random")).collect();
         let live = Arc::new(AtomicUsize::new(0));

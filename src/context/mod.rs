@@ -100,7 +100,13 @@ impl Root {
 }
 
 impl Context {
-    /// An empty context.
+    /// An empty context; allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(portage::Context::new().len(), 0);
+    /// ```
     #[must_use]
     pub const fn new() -> Self {
         Self(None)
@@ -178,11 +184,27 @@ impl Context {
     }
 
     /// How many variables are set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::{Context, ContextVar};
+    /// static COLOR: ContextVar<&str> = ContextVar::new("color");
+    /// let mut context = Context::new();
+    /// context.run(|| COLOR.set("green"));
+    /// assert_eq!(context.len(), 1);
+    /// ```
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |root| root.variables.len())
     }
 
     /// Is no variable set?
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(portage::Context::new().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

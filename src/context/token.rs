@@ -61,11 +61,28 @@ pub struct Token<T> {
 
 impl<T> Token<T> {
     /// The value that was replaced; `None` if the variable was unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// # static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    /// assert_eq!(LEVEL.set(1).old_value(), None);
+    /// assert_eq!(LEVEL.set(2).old_value(), Some(&1));
+    /// ```
     pub fn old_value(&self) -> Option<&T> {
         self.old.as_deref().map(Held::value)
     }
 
     /// The name of the variable that was set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// # static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    /// assert_eq!(LEVEL.set(1).var_name(), "level");
+    /// ```
     pub fn var_name(&self) -> &'static str {
         self.name
     }
@@ -118,6 +135,15 @@ impl<T> ResetError<T> {
     /// Was the token made by another variable?
     ///
     /// This is asked first: where the context differs as well, only this is true.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// let (one, two) = (ContextVar::new("one"), ContextVar::new("two"));
+    /// let token = one.set(1);
+    /// assert!(two.reset(token).unwrap_err().is_different_variable());
+    /// ```
     pub fn is_different_variable(&self) -> bool {
         self.wrong == Wrong::Variable
     }
@@ -125,11 +151,31 @@ impl<T> ResetError<T> {
     /// Was the token made in another context?
     ///
     /// A copy of a context is another context.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::{ContextVar, copy_context};
+    /// # static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    /// let token = LEVEL.set(1);
+    /// let error = copy_context().run(|| LEVEL.reset(token)).unwrap_err();
+    /// assert!(error.is_different_context());
+    /// ```
     pub fn is_different_context(&self) -> bool {
         self.wrong == Wrong::Context
     }
 
     /// The token, as good as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// let (one, two) = (ContextVar::new("one"), ContextVar::new("two"));
+    /// let error = two.reset(one.set(1)).unwrap_err();
+    /// one.reset(error.into_token()).unwrap();
+    /// assert_eq!(one.get(), None);
+    /// ```
     pub fn into_token(self) -> Token<T> {
         self.token
     }
@@ -161,7 +207,30 @@ impl<T> Error for ResetError<T> {}
 /// Its drop restores what the variable was before, also during unwinding, and in whatever
 /// order guards are dropped: each restores its own old value. A guard that is dropped in a
 /// context other than its own leaves that one alone.
-#[must_use = "the value is restored as soon as the guard is dropped"]
+///
+/// # Examples
+///
+/// ```
+/// use portage::context::ContextVar;
+///
+/// static DEPTH: ContextVar<u32> = ContextVar::with_default("depth", || 0);
+///
+/// fn descend() -> u32 {
+///     let _guard = DEPTH.scope(DEPTH.get_or(0) + 1);
+///     if DEPTH.get_or(0) < 3 { descend() } else { DEPTH.get_or(0) }
+/// }
+/// assert_eq!(descend(), 3);
+/// assert_eq!(DEPTH.get(), Some(0));
+/// ```
+///
+/// It stays on its thread:
+///
+/// ```compile_fail,E0277
+/// static LEVEL: portage::ContextVar<u8> = portage::ContextVar::new("level");
+/// let guard = LEVEL.scope(1);
+/// std::thread::spawn(move || drop(guard));
+/// ```
+#[must_use = "the old value is restored as soon as the guard is dropped"]
 pub struct ScopeGuard<'a, T: Clone + Send + Sync + 'static> {
     variable: &'a ContextVar<T>,
     /// `None` only while it is being dropped.

@@ -124,6 +124,13 @@ impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
     }
 
     /// The name given at construction; for people only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// assert_eq!(ContextVar::<u8>::new("level").name(), "level");
+    /// ```
     pub fn name(&self) -> &'static str {
         self.name
     }
