@@ -49,11 +49,12 @@ const NEARLY_ALL: usize = 6;
 /// A backlog that is gone after this time needs no more threads.
 const DRAIN_SOON: Duration = Duration::from_millis(10);
 
-/// The shortest time over which a pace is taken; a tick of the watchdog is no shorter.
-const WINDOW_MIN: Duration = Duration::from_micros(150);
+/// The time over which a pace is taken; a tick of the watchdog is no shorter.
+const WINDOW: Duration = Duration::from_micros(150);
 
-/// Notes further apart than this say nothing about now: there was no backlog between them.
-const WINDOW_MAX: Duration = Duration::from_millis(5);
+/// Jobs that take less on average are short: they get done, so that a sleep among them must
+/// last before it counts.
+const SHORT: Duration = Duration::from_micros(500);
 
 /// Time without any dequeue before a thread is added where the evidence does not ask for one.
 const STALL: Duration = Duration::from_millis(10);
@@ -184,34 +185,46 @@ fn patience(surplus: usize) -> Duration {
     }
 }
 
-/// How fast jobs end, by the last two notes.
+/// How fast jobs end: by the last whole window, or by what there is of the first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    at: Duration,
-    ended: u64,
+    /// Where the present window begins: when, and how many had ended by then.
+    window: Option<(Duration, u64)>,
     /// Jobs that ended in the last window, and its length.
     last: Option<(u64, Duration)>,
+    whole: bool,
 }
 
 impl Pace {
-    /// Until `at` (since any fixed moment) `ended` jobs have ended. Notes closer together than
-    /// [`WINDOW_MIN`] are passed over.
+    /// Until `at` (since any fixed moment) `ended` jobs have ended.
     pub(super) fn note(&mut self, at: Duration, ended: u64) {
-        let window = at.saturating_sub(self.at);
-        if window >= WINDOW_MIN {
-            let gap = window >= WINDOW_MAX;
-            self.last = (!gap).then(|| (ended.saturating_sub(self.ended), window));
-            (self.at, self.ended) = (at, ended);
+        let Some((since, before)) = self.window else {
+            self.window = Some((at, ended));
+            return;
+        };
+        let length = at.saturating_sub(since);
+        let over = length >= WINDOW;
+        if over || !self.whole {
+            self.last = Some((ended.saturating_sub(before), length));
+        }
+        if over {
+            self.whole = true;
+            self.window = Some((at, ended));
         }
     }
 
     /// How long `queued` jobs take at this pace; `None` where no end is to be seen.
     pub(super) fn drain(&self, queued: usize) -> Option<Duration> {
-        let (ended, window) = self.last.filter(|&(ended, _)| ended > 0)?;
-        let nanos = window.as_nanos() * queued as u128 / u128::from(ended);
+        let (ended, length) = self.last.filter(|&(ended, _)| ended > 0)?;
+        let nanos = length.as_nanos() * queued as u128 / u128::from(ended);
         Some(Duration::from_nanos(
             u64::try_from(nanos).unwrap_or(u64::MAX),
         ))
+    }
+
+    /// Do `threads` threads end a job each in less than [`SHORT`]?
+    pub(super) fn is_short(&self, threads: usize) -> bool {
+        self.drain(threads).is_some_and(|time| time < SHORT)
     }
 }
 
@@ -246,7 +259,7 @@ impl Backoff {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Backoff, Limits, Load, Plan, Seen, patience, plan};
+    use super::{Backoff, Limits, Load, Pace, Plan, Seen, patience, plan};
     use std::time::{Duration, Instant};
 
     const LIMITS: Limits = Limits { core: 2, max: 512 };
@@ -603,6 +616,38 @@ mod tests {
         let of: Vec<_> = (0..4).map(patience).collect();
         assert_eq!(of, [ms(10), ms(1_000), ms(2_000), ms(4_000)]);
         assert_eq!(patience(usize::MAX), ms(64_000));
+    }
+
+    #[test]
+    fn a_pace_tells_when_a_backlog_is_gone_and_whether_jobs_are_short() {
+        let us = Duration::from_micros;
+        let mut pace = Pace::default();
+        assert_eq!(pace.drain(10), None);
+        pace.note(us(1_000), 50);
+        assert_eq!(pace.drain(10), None, "one note is no pace");
+        pace.note(us(1_050), 52);
+        assert_eq!(
+            pace.drain(10),
+            Some(us(250)),
+            "a part of the first window will do"
+        );
+        assert!(pace.is_short(2));
+        pace.note(us(1_200), 52);
+        assert_eq!(
+            pace.drain(10),
+            Some(us(1_000)),
+            "the first window as a whole"
+        );
+        assert!(!pace.is_short(5));
+        pace.note(us(1_250), 90);
+        assert_eq!(
+            pace.drain(10),
+            Some(us(1_000)),
+            "a part of a later one will not"
+        );
+        pace.note(us(1_400), 52);
+        assert_eq!(pace.drain(10), None, "nothing ended in this one");
+        assert!(!pace.is_short(2));
     }
 
     #[test]

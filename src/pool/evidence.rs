@@ -1,15 +1,17 @@
 //! Are the busy workers asleep, or do they run? The evidence that growth rests on.
 //!
 //! Two sources:
-//! * Linux says it outright: the state letter in a thread's `stat` file. One read takes about
+//! * Linux says it outright: the state letter in a thread's `stat` file ([`files`]). One read takes about
 //!   two microseconds with the file kept open, so a look samples up to [`SAMPLE`] workers. A
-//!   worker inside a job whose letter says asleep, and that is inside the same job afterwards,
-//!   is blocked. Runnable without a CPU counts as running: stolen or throttled CPU time, which
-//!   makes a process look idle, changes nothing here.
-//! * Elsewhere [`Rate`] climbs: grow, and go on as long as jobs end faster for it.
+//!   worker inside a job that sleeps, and did so in the same job at a look some time before, is
+//!   blocked. Asleep for the first time proves nothing: computing jobs meet at locks, too.
+//!   Whoever may be waiting for a lock must sleep for longer than locks are held, and for
+//!   several time slices where the holder may have lost its CPU. Runnable without a CPU counts as running: stolen or throttled
+//!   CPU time, which makes a process look idle, changes nothing here.
+//! * Elsewhere the [`rate`] climbs: grow, and go on as long as jobs end faster for it.
 //!
-//! Every worker has a [`Pulse`]; the worker alone writes it, with plain stores, so that a job
-//! costs two stores to a line of its own.
+//! Every worker has a [`Pulse`], which it writes with plain stores, so that a job costs two
+//! stores to a line of its own.
 //!
 //! # Ordering
 //!
@@ -19,18 +21,26 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::time::Duration;
 
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use crate::pool::elastic::Seen;
+use crate::pool::evidence::files::{Doing, Files};
+use crate::pool::evidence::rate::Rate;
+
+mod files;
+mod rate;
 
 /// Workers looked at in one sample: 18 us at most.
 pub(super) const SAMPLE: usize = 8;
 
-/// Files kept open. Beyond it they are opened for the look, so that a pool of five hundred
-/// threads does not take five hundred descriptors from its program.
-const OPEN_MAX: usize = 32;
+/// How long a worker must be seen asleep where it may wait for a lock: locks of computing jobs
+/// are held for less, as long as their holders have a CPU.
+const SETTLE_LOCK: Duration = Duration::from_millis(1);
+
+/// The same where more threads are runnable than there are CPUs, so that the holder may have
+/// none: several time slices.
+const SETTLE_CROWDED: Duration = Duration::from_millis(10);
 
 /// Bits of the phase below the count of changes.
 const PHASE: usize = 0b11;
@@ -48,13 +58,17 @@ pub(super) enum Phase {
     Resting = 3,
 }
 
-/// One worker's sign of life; written by that worker alone.
+/// One worker's sign of life.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     /// The kernel's number of the thread; zero while unknown.
     thread: AtomicUsize,
     /// Count of changes, then the [`Phase`].
     beat: AtomicUsize,
+    /// The beat at which a look first saw the worker asleep, and when (in microseconds). These
+    /// two are written by whoever looks, one at a time.
+    asleep_at: AtomicUsize,
+    asleep_since: AtomicUsize,
 }
 
 impl Pulse {
@@ -62,7 +76,7 @@ impl Pulse {
     pub(super) fn comes(&self) {
         self.turn(Phase::Resting);
         self.thread
-            .store(thread_number().unwrap_or(0), Ordering::Relaxed);
+            .store(files::thread_number().unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The thread is about to end; another may get its number.
@@ -78,6 +92,17 @@ impl Pulse {
         let count = self.beat.load(Ordering::Relaxed) & !PHASE;
         let next = count.wrapping_add(PHASE + 1) | phase as usize;
         self.beat.store(next, Ordering::Relaxed);
+    }
+
+    /// A look at `now` sees the worker asleep at `beat`: for how long has one seen that?
+    fn asleep(&self, beat: usize, now: Duration) -> Duration {
+        // Wrapping, and only as wide as a word: a difference of less than an hour is exact.
+        let now = now.as_micros() as usize;
+        if self.asleep_at.swap(beat, Ordering::Relaxed) != beat {
+            self.asleep_since.store(now, Ordering::Relaxed);
+        }
+        let since = self.asleep_since.load(Ordering::Relaxed);
+        Duration::from_micros(now.wrapping_sub(since) as u64)
     }
 
     /// The phase that the worker is in.
@@ -106,15 +131,17 @@ pub(super) struct Moment {
     pub(super) threads: usize,
     /// Threads that shall run.
     pub(super) core: usize,
+    /// How long a worker must have been seen asleep in one job to count as blocked.
+    pub(super) settle: Duration,
 }
 
 /// Looks at workers; keeps the files open and the rates in mind from look to look.
 #[derive(Debug, Default)]
 pub(super) struct Eyes {
-    open: Vec<(usize, File)>,
+    files: Files,
     rate: Rate,
-    /// Pretend that there are no files, in tests.
-    blind: bool,
+    /// Are there more runnable threads than CPUs? Asked at most once per look.
+    crowded: Option<bool>,
 }
 
 impl Eyes {
@@ -125,17 +152,24 @@ impl Eyes {
         moment: Moment,
     ) -> Seen {
         let mut seen = Seen::default();
-        let mut unknown = 0;
+        let (mut unknown, mut locked) = (0, 0);
+        self.crowded = None;
         for pulse in workers {
-            match self.state_of(pulse) {
+            match self.state_of(pulse, &moment) {
                 State::Elsewhere => {}
                 State::Unknown => unknown += 1,
                 State::Running => seen.running += 1,
                 State::Blocked => seen.blocked += 1,
+                State::Locked => locked += 1,
             }
-            if seen.running + seen.blocked + unknown == SAMPLE {
+            if seen.running + seen.blocked + locked + unknown == SAMPLE {
                 break;
             }
+        }
+        // In a crowd those who run may keep the holder of the lock from its CPU, and so would
+        // whoever is started now.
+        if seen.running == 0 || self.crowded == Some(false) {
+            seen.blocked += locked;
         }
         if seen == Seen::default() && unknown > 0 {
             return self.rate.judge(moment);
@@ -143,49 +177,40 @@ impl Eyes {
         seen
     }
 
-    fn state_of(&mut self, pulse: &Pulse) -> State {
+    fn state_of(&mut self, pulse: &Pulse, moment: &Moment) -> State {
         let before = pulse.beat.load(Ordering::Relaxed);
         match Pulse::phase_of(before) {
             Phase::Waiting | Phase::Resting => return State::Elsewhere,
             Phase::Looking | Phase::Inside => {}
         }
         let thread = pulse.thread.load(Ordering::Relaxed);
-        let Some(letter) = self.letter_of(thread) else {
-            return State::Unknown;
-        };
+        let doing = self.files.doing(thread);
         let inside = Pulse::phase_of(before) == Phase::Inside;
         let same = pulse.beat.load(Ordering::Relaxed) == before;
-        match letter {
-            b'S' | b'D' if inside && same => State::Blocked,
-            b'Z' | b'X' | b'x' => State::Elsewhere,
-            // Between two jobs or in another one by now: it gets on. Stopped by a debugger:
-            // a further thread would be stopped, too.
-            _ => State::Running,
+        match doing {
+            Doing::Unknown => State::Unknown,
+            Doing::Gone => State::Elsewhere,
+            Doing::Asleep if inside && same => {
+                let asleep = pulse.asleep(before, moment.now);
+                if asleep < moment.settle {
+                    State::Elsewhere
+                } else if moment.settle.is_zero() || !self.files.may_want_a_lock(thread) {
+                    State::Blocked
+                } else if asleep >= self.settle_lock() {
+                    State::Locked
+                } else {
+                    State::Elsewhere
+                }
+            }
+            // Between two jobs, or in another one by now: it gets on.
+            Doing::Asleep | Doing::Running => State::Running,
         }
     }
 
-    fn letter_of(&mut self, thread: usize) -> Option<u8> {
-        if self.blind || thread == 0 || !cfg!(any(target_os = "linux", target_os = "android")) {
-            return None;
-        }
-        let found = self.open.iter().position(|&(number, _)| number == thread);
-        let index = match found {
-            Some(index) => index,
-            None => {
-                let file = File::open(format!("/proc/self/task/{thread}/stat")).ok()?;
-                if self.open.len() >= OPEN_MAX {
-                    self.open.swap_remove(thread % OPEN_MAX);
-                }
-                self.open.push((thread, file));
-                self.open.len() - 1
-            }
-        };
-        let letter = read_letter(&self.open[index].1);
-        if letter.is_none() {
-            // The thread has ended; its file never comes back to life.
-            self.open.swap_remove(index);
-        }
-        letter
+    /// How long a worker must sleep that may want a lock.
+    fn settle_lock(&mut self) -> Duration {
+        let crowded = *self.crowded.get_or_insert_with(|| self.files.is_crowded());
+        if crowded { SETTLE_CROWDED } else { SETTLE_LOCK }
     }
 
     /// The backlog is over: rates of then say nothing about the next one.
@@ -199,149 +224,18 @@ impl Eyes {
 enum State {
     Running,
     Blocked,
-    /// Resting, in an announced wait, or gone.
+    /// Asleep for so long that it is blocked, but maybe by a lock.
+    Locked,
+    /// Resting, in an announced wait, gone, or not asleep for long enough to tell.
     Elsewhere,
     /// At work, but nothing more can be learned.
     Unknown,
 }
 
-#[cfg(unix)]
-fn read_letter(file: &File) -> Option<u8> {
-    use std::os::unix::fs::FileExt;
-    // The number, a name of at most 64 bytes, the letter: all in the first hundred bytes.
-    let mut text = [0; 128];
-    let length = file.read_at(&mut text, 0).ok()?;
-    state_letter(&text[..length])
-}
-
-#[cfg(not(unix))]
-fn read_letter(_file: &File) -> Option<u8> {
-    None
-}
-
-/// The state in `number (name) letter ...`. The name may hold anything, also parentheses.
-fn state_letter(stat: &[u8]) -> Option<u8> {
-    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
-    match stat.get(end_of_name + 1..end_of_name + 3)? {
-        [b' ', letter] if letter.is_ascii_alphabetic() => Some(*letter),
-        _ => None,
-    }
-}
-
-/// The kernel's number of the calling thread, where it tells.
-fn thread_number() -> Option<usize> {
-    if !cfg!(any(target_os = "linux", target_os = "android")) {
-        return None;
-    }
-    // Points to `process/task/thread`.
-    let link = std::fs::read_link("/proc/thread-self").ok()?;
-    link.file_name()?.to_str()?.parse().ok()
-}
-
-/// The first time without any end after which more threads are tried.
-const PATIENCE_MIN: Duration = Duration::from_millis(2);
-
-/// The longest such time.
-const PATIENCE_MAX: Duration = Duration::from_millis(64);
-
-/// The shortest trial of a number of threads.
-const TRIAL_MIN: Duration = Duration::from_micros(400);
-
-/// Ends that make a rate; fewer are chance.
-const TRIAL_ENDS: u64 = 12;
-
-/// The longest trial.
-const TRIAL_MAX: Duration = Duration::from_millis(32);
-
-/// Growth without thread states: more threads are good if jobs end faster for them.
-///
-/// One more thread is tried first. Sleepers then end faster by its share, and growth doubles as
-/// long as each doubling brings at least half of what it promises; computing jobs end no
-/// faster, and the pool stays at one above `core` until they end at half that rate or not at
-/// all. Long computing jobs, of which none ends within a trial, cannot be told from sleepers.
-#[derive(Debug, Default)]
-struct Rate {
-    trial: Option<Trial>,
-    /// The last trial that was worth it: threads, jobs per second.
-    best: Option<(usize, f64)>,
-    patience: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Trial {
-    since: Duration,
-    ended: u64,
-    threads: usize,
-}
-
-impl Rate {
-    /// The verdict in the form of a sample.
-    fn judge(&mut self, moment: Moment) -> Seen {
-        let threads = moment.threads.max(1);
-        let stay = Seen {
-            blocked: 0,
-            running: threads,
-        };
-        let one = Seen {
-            blocked: 1,
-            running: threads - 1,
-        };
-        let all = Seen {
-            blocked: threads,
-            running: 0,
-        };
-        let fresh = Trial {
-            since: moment.now,
-            ended: moment.ended,
-            threads,
-        };
-        let trial = match self.trial {
-            Some(trial) if trial.threads == threads => trial,
-            _ => {
-                self.trial = Some(fresh);
-                return stay;
-            }
-        };
-        let ended = moment.ended.saturating_sub(trial.ended);
-        let length = moment.now.saturating_sub(trial.since);
-        let patience = self.patience.unwrap_or(PATIENCE_MIN);
-        let enough = (2 * threads as u64).max(TRIAL_ENDS);
-        let over = match ended {
-            0 => length >= patience,
-            _ => length >= TRIAL_MIN && (ended >= enough || length >= TRIAL_MAX),
-        };
-        if !over {
-            return stay;
-        }
-        self.trial = Some(fresh);
-        let careful = if threads <= moment.core { one } else { all };
-        if ended == 0 {
-            self.patience = Some(patience.saturating_mul(2).min(PATIENCE_MAX));
-            return careful;
-        }
-        let rate = ended as f64 / length.as_secs_f64();
-        let Some((before, rate_before)) = self.best else {
-            self.best = Some((threads, rate));
-            return careful;
-        };
-        let promised = threads as f64 / before as f64 - 1.0;
-        let gain = rate / rate_before - 1.0;
-        if promised > 0.0 && gain >= promised / 2.0 {
-            self.best = Some((threads, rate));
-            return all;
-        }
-        if rate < rate_before / 2.0 {
-            // These are other jobs than those of the best trial: begin again.
-            self.best = None;
-        }
-        stay
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Eyes, Moment, Phase, Pulse, Rate, state_letter};
-    use crate::pool::elastic::{Limits, Load, Plan, Seen, plan};
+    use super::{Eyes, Files, Moment, Phase, Pulse};
+    use crate::pool::elastic::Seen;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
@@ -352,25 +246,8 @@ mod tests {
         ended: 0,
         threads: 2,
         core: 2,
+        settle: Duration::ZERO,
     };
-
-    #[test]
-    fn the_letter_is_found_behind_any_name() {
-        for (text, letter) in [
-            ("4676 (cat) R 4674 4674", Some(b'R')),
-            ("1 (a b) S 1", Some(b'S')),
-            ("1 (a) R (b)) D 1", Some(b'D')),
-            ("1 (:-) ) (x) Z 1", Some(b'Z')),
-            ("1 () t 1", Some(b't')),
-            ("1 (portage-0", None),
-            ("1 (portage-0)", None),
-            ("1 (portage-0) ", None),
-            ("1 (portage-0) 7", None),
-            ("", None),
-        ] {
-            assert_eq!(state_letter(text.as_bytes()), letter, "{text:?}");
-        }
-    }
 
     #[test]
     fn phases_count_up_and_are_read_back() {
@@ -457,7 +334,7 @@ mod tests {
                 running: 1,
             },
         );
-        assert_eq!(eyes.open.len(), 2, "files are kept open");
+        assert_eq!(eyes.files.open_files(), 2, "files are kept open");
         stop.store(true, Ordering::Relaxed);
         drop(close);
         sleeper.join().unwrap();
@@ -492,6 +369,17 @@ mod tests {
         });
     }
 
+    #[test]
+    fn sleep_counts_from_the_first_look_at_it_in_the_same_job() {
+        let us = Duration::from_micros;
+        let pulse = Pulse::default();
+        assert_eq!(pulse.asleep(5, us(100)), us(0));
+        assert_eq!(pulse.asleep(5, us(140)), us(40));
+        assert_eq!(pulse.asleep(9, us(150)), us(0), "another job");
+        assert_eq!(pulse.asleep(9, us(350)), us(200));
+        assert_eq!(pulse.asleep(5, us(400)), us(0));
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn the_file_of_an_ended_thread_is_dropped() {
@@ -512,49 +400,10 @@ mod tests {
         });
         // The scope waits for the closure, not for the end of the thread.
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !eyes.open.is_empty() {
+        while eyes.files.open_files() > 0 {
             let _ = eyes.look([&pulse], MOMENT);
             assert!(Instant::now() < deadline);
         }
-    }
-
-    /// Runs the rate rule against a pool whose jobs end `rate(threads)` times per millisecond;
-    /// gives the threads after `ms` milliseconds.
-    fn climb(rate: impl Fn(usize) -> f64, ms: u64) -> usize {
-        let limits = Limits { core: 2, max: 512 };
-        let (mut rule, mut threads, mut ended) = (Rate::default(), 2, 0.0);
-        for tick in 0..ms * 5 {
-            let moment = Moment {
-                now: Duration::from_micros(tick * 200),
-                ended: ended as u64,
-                threads,
-                core: limits.core,
-            };
-            let load = Load {
-                queued: 10_000,
-                threads,
-                seen: rule.judge(moment),
-                ..Load::default()
-            };
-            if let Plan::Grow(count) = plan(&load, &limits) {
-                threads += count;
-            }
-            ended += rate(threads) / 5.0;
-        }
-        threads
-    }
-
-    #[test]
-    fn the_rate_rule_grows_for_sleepers_and_stays_at_core_and_one_for_computing() {
-        assert!(climb(|threads| threads as f64, 30) >= 128, "1 ms sleepers");
-        assert!(
-            climb(|threads| threads as f64 / 5.0, 200) >= 128,
-            "5 ms sleepers"
-        );
-        assert_eq!(climb(|_| 40.0, 500), 3, "50 us of computing");
-        assert_eq!(climb(|_| 1.0, 500), 3, "2 ms of computing");
-        assert_eq!(climb(|_| 2_000.0, 500), 3, "no-ops");
-        assert!(climb(|_| 0.0, 200) >= 128, "nothing ever ends");
     }
 
     #[test]
@@ -562,7 +411,7 @@ mod tests {
         let pulse = Pulse::default();
         pulse.turn(Phase::Inside);
         let mut eyes = Eyes {
-            blind: true,
+            files: Files::blind(),
             ..Eyes::default()
         };
         let at = |ms| Moment {

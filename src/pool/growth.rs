@@ -32,6 +32,13 @@ mod tests;
 /// Looks of arrivals and of ending jobs are at least this far apart: a look costs up to 20 us.
 const LOOK_GAP: Duration = Duration::from_micros(60);
 
+/// How long a worker is seen asleep in one job before it counts as blocked.
+const SETTLE: Duration = Duration::from_micros(40);
+
+/// The same while short jobs get done: long enough for the owner of a lock to come back to its
+/// CPU.
+const SETTLE_SHORT: Duration = Duration::from_micros(500);
+
 /// The stack of the watchdog: it reads files and starts threads.
 const WATCHDOG_STACK: usize = 128 << 10;
 
@@ -202,6 +209,7 @@ impl Growth {
     fn nothing_waits(&self) {
         if let Some(mut sight) = self.sight.try_lock() {
             sight.eyes.rest();
+            sight.pace = Pace::default();
             sight.taken = None;
         }
     }
@@ -296,24 +304,33 @@ impl Growth {
             return Plan::Keep;
         }
         sight.looked = Some(now);
-        if matches!(why, Why::Tick | Why::Ended) {
-            sight.pace.note(now, counts.ended);
-        }
+        sight.pace.note(now, counts.ended);
         if sight.taken != Some(counts.taken) || load.isolated {
             (sight.taken, sight.taken_at) = (Some(counts.taken), now);
         }
         load.stalled = now.saturating_sub(sight.taken_at);
         load.drain = sight.pace.drain(counts.queued);
-        load.seen = self.sample(sight, &counts, now);
+        // A lone arrival is worth a thread on suspicion.
+        let settle = match sight.pace.is_short(counts.threads) {
+            _ if load.isolated => Duration::ZERO,
+            true => SETTLE_SHORT,
+            false => SETTLE,
+        };
+        load.seen = self.sample(sight, &counts, now, settle);
+        if why == Why::Began {
+            // The one that looks is about to run.
+            load.seen.running += 1;
+        }
         plan(&load, &self.limits)
     }
 
-    fn sample(&self, sight: &mut Sight, counts: &Counts, now: Duration) -> Seen {
+    fn sample(&self, sight: &mut Sight, counts: &Counts, now: Duration, settle: Duration) -> Seen {
         let moment = Moment {
             now,
             ended: counts.ended,
             threads: counts.threads,
             core: self.limits.core,
+            settle,
         };
         // Copied out: files are not read under the lock that a starting worker waits for.
         let some: Vec<_> = {

@@ -424,6 +424,20 @@ fn starts_are_made_outside_every_lock() {
     pool.close();
 }
 
+#[test]
+#[ignore]
+fn spins() {
+    for (count, us) in [(200, 2_000), (20_000, 5), (20, 50_000)] {
+        let pool = Mini::new(2, 512, Scripted::new(usize::MAX));
+        let time = burst(&pool, count, move || spin(Duration::from_micros(us)));
+        eprintln!(
+            "{count} x spin {us} us: {time:?}, {} threads",
+            pool.threads()
+        );
+        pool.close();
+    }
+}
+
 /// Figures for tuning: `cargo test --release --lib growth::tests::figures -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints figures, proves nothing"]
