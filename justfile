@@ -34,5 +34,9 @@ mutants-loom filter="":
 examples:
     .ci/run five-shapes checksum
 
+# compiles with the oldest Rust that Cargo.toml promises
+msrv:
+    .ci/run msrv
+
 package:
     .ci/run package

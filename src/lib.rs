@@ -31,6 +31,8 @@ pub mod sync;
 pub mod time;
 
 pub use context::{Context, ContextVar, copy_context};
+pub use current_thread::CurrentThreadExecutor;
 pub use error::{JoinError, SubmitError};
+pub use event_loop::{EventLoop, LoopHandle, block_on};
 pub use executor::{Executor, ExecutorExt, Job};
 pub use promise::{JoinHandle, Promise, promise};

@@ -123,7 +123,6 @@ impl<V: Clone> Map<V> {
         self.len -= 1;
         match &mut self.shape {
             Shape::Empty => {}
-            Shape::Few(_) if self.len == 0 => self.shape = Shape::Empty,
             Shape::Few(leaves) => {
                 if let Some(at) = leaves.iter().position(|leaf| leaf.key == key) {
                     *leaves = without(leaves, at);
@@ -280,7 +279,7 @@ fn without<T: Clone>(slice: &[T], at: usize) -> Arc<[T]> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{FEW, Map};
+    use super::{FEW, Map, Shape};
     use crate::base::random::Random;
     use std::collections::{BTreeMap, HashMap};
 
@@ -350,6 +349,8 @@ mod tests {
             for key in 1..=count {
                 assert_eq!(map.remove(key), Some(key * 10));
                 assert_eq!(map.remove(key), None);
+                let many = matches!(map.shape, Shape::Many(_));
+                assert_eq!(many, count > FEW as u64 && map.len() > FEW / 2);
                 assert!((key + 1..=count).all(|rest| map.get(rest) == Some(&(rest * 10))));
             }
             assert_eq!(entries(&map), BTreeMap::new());

@@ -15,8 +15,8 @@
 //!   it again keeps it the same.
 //! * No code of a user (closures, clones, drops of values) runs while anything of ours is held.
 //!
-//! In here: [`map`] (the immutable map), [`scope`] (which context a thread is in), [`token`] (the
-//! way back), [`var`] (the variable).
+//! In here, in reading order: `var` (the variable), `token` (the way back), `map` (the immutable
+//! map), `scope` (which context a thread is in, and how it is entered and left).
 //!
 //! # Examples
 //!
@@ -100,7 +100,13 @@ impl Root {
 }
 
 impl Context {
-    /// An empty context.
+    /// An empty context; allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(portage::Context::new().len(), 0);
+    /// ```
     #[must_use]
     pub const fn new() -> Self {
         Self(None)
@@ -158,7 +164,7 @@ impl Context {
     /// assert_eq!(Context::new().get(&DEPTH), None);
     /// ```
     pub fn get<T: Clone + Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Option<T> {
-        let value = self.0.as_ref()?.variables.get(var.assigned_key())?;
+        let value = self.value(var.assigned_key())?;
         Some(var::typed::<T>(value).clone())
     }
 
@@ -174,16 +180,31 @@ impl Context {
     /// assert!(!Context::new().contains(&COLOR));
     /// ```
     pub fn contains<T>(&self, var: &ContextVar<T>) -> bool {
-        let root = self.0.as_ref();
-        root.is_some_and(|root| root.variables.get(var.assigned_key()).is_some())
+        self.value(var.assigned_key()).is_some()
     }
 
     /// How many variables are set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::{Context, ContextVar};
+    /// static COLOR: ContextVar<&str> = ContextVar::new("color");
+    /// let mut context = Context::new();
+    /// context.run(|| COLOR.set("green"));
+    /// assert_eq!(context.len(), 1);
+    /// ```
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |root| root.variables.len())
     }
 
     /// Is no variable set?
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(portage::Context::new().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -228,13 +249,8 @@ impl Context {
 
     /// The same context with another thing to send along.
     pub(crate) fn with_affinity(mut self, affinity: Option<Affinity>) -> Self {
-        if affinity.is_some() || self.affinity().is_some() {
-            let root = Arc::make_mut(self.0.get_or_insert_default());
-            root.affinity = affinity;
-            if root.is_vacant() && root.identity == 0 {
-                self.0 = None;
-            }
-        }
+        Arc::make_mut(self.0.get_or_insert_default()).affinity = affinity;
+        self.let_go_if_vacant();
         self
     }
 
@@ -256,6 +272,17 @@ impl Context {
         });
         // What that displaces is dropped out here, with nothing of ours taken apart.
         drop(scope::put_all(changes));
+    }
+
+    #[inline]
+    fn value(&self, key: u64) -> Option<&Value> {
+        self.0.as_ref()?.variables.get(key)
+    }
+
+    /// Goes back to the null pointer when nothing is left to point to.
+    fn let_go_if_vacant(&mut self) {
+        let vacant = |root: &mut Arc<Root>| root.is_vacant() && root.identity == 0;
+        self.0.take_if(vacant);
     }
 }
 
@@ -296,5 +323,117 @@ impl fmt::Debug for Context {
         f.debug_struct("Context")
             .field("len", &self.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Affinity, Context, ContextVar, copy_context};
+    use crate::base::sync::Arc;
+
+    fn filled(vars: &[ContextVar<usize>]) -> Context {
+        let mut context = Context::new();
+        context.run(|| vars.iter().for_each(|var| drop(var.set(0))));
+        context
+    }
+
+    #[test]
+    fn what_changed_in_a_copy_flows_back_and_nothing_else() {
+        for count in [3, 8, 9, 200] {
+            let vars: Vec<_> = (0..count).map(|_| ContextVar::new("var")).collect();
+            filled(&vars[1..]).run(|| {
+                let before = copy_context();
+                let mut inside = before.clone();
+                inside.run(|| {
+                    vars[0].set(10);
+                    vars[1].set(11);
+                    Context::new().run(|| vars[2].set(99));
+                });
+                // Changed out here meanwhile, and not in there: stays.
+                vars[2].set(2);
+                // Changed on both sides: what flows back wins.
+                vars[1].set(1);
+                inside.flow_back(&before);
+                let now = |n: usize| vars[n].get();
+                assert_eq!((now(0), now(1), now(2)), (Some(10), Some(11), Some(2)));
+                assert_eq!(Context::current().len(), count);
+            });
+        }
+    }
+
+    #[test]
+    fn what_was_unset_in_a_copy_is_unset_by_flowing_back() {
+        for count in [1, 2, 9, 200] {
+            let vars: Vec<_> = (0..count).map(|_| ContextVar::new("var")).collect();
+            let last = count - 1;
+            let mut inside = Context::new();
+            let token = inside.run(|| vars[last].set(7));
+            inside.run(|| vars[..last].iter().for_each(|var| drop(var.set(0))));
+            inside.clone().run(|| {
+                let before = inside.clone();
+                inside.run(|| vars[last].reset(token)).unwrap();
+                inside.flow_back(&before);
+                assert_eq!((vars[last].get(), Context::current().len()), (None, last));
+            });
+        }
+    }
+
+    #[test]
+    fn flowing_back_keeps_the_tokens_of_the_receiver_good() {
+        static VAR: ContextVar<u8> = ContextVar::new("var");
+        let token = VAR.set(1);
+        let (before, mut inside) = (copy_context(), copy_context());
+        inside.run(|| VAR.set(2));
+        inside.flow_back(&before);
+        assert_eq!(VAR.get(), Some(2));
+        VAR.reset(token).unwrap();
+        assert_eq!(VAR.get(), None);
+    }
+
+    #[test]
+    fn the_affinity_travels_with_copies_and_is_no_variable() {
+        let affinity: Affinity = Arc::new("here");
+        let is_here = |context: &Context| {
+            (context.affinity()).is_some_and(|found| Arc::ptr_eq(found, &affinity))
+        };
+        let mut context = Context::new().with_affinity(Some(affinity.clone()));
+        assert!(is_here(&context) && context.is_empty());
+        static VAR: ContextVar<u8> = ContextVar::new("var");
+        let (captured, token) = context.run(|| (Context::capture(), VAR.set(1)));
+        assert!(is_here(&captured) && is_here(&context) && is_here(&context.clone()));
+        assert_eq!((captured.len(), context.len()), (0, 1));
+        context.run(|| VAR.reset(token)).unwrap();
+        assert!(is_here(&context) && is_here(&context.clone()) && context.is_empty());
+        assert!(captured.with_affinity(None).0.is_none(), "empty is null");
+        assert!(Context::new().with_affinity(None).0.is_none());
+    }
+
+    /// The last variable gone, an empty context costs nothing to submit with.
+    #[test]
+    fn a_context_that_became_empty_is_null_again() {
+        static VAR: ContextVar<u8> = ContextVar::new("var");
+        drop(VAR.scope(1));
+        assert!(Context::capture().0.is_none());
+        let mut context = Context::new();
+        context.run(|| drop(VAR.scope(1)));
+        assert!(context.clone().0.is_none());
+        context.run(|| assert!(Context::capture().0.is_none()));
+    }
+
+    /// What makes capturing a pointer copy: the running root never carries an identity.
+    #[test]
+    fn the_identity_stands_beside_the_root_while_inside_and_in_it_at_rest() {
+        static VAR: ContextVar<u8> = ContextVar::new("var");
+        let identity = |context: &Context| context.0.as_ref().unwrap().identity;
+        let mut context = Context::new();
+        let captured = context.run(|| {
+            VAR.set(1);
+            Context::capture()
+        });
+        assert_eq!(identity(&captured), 0);
+        let mine = identity(&context);
+        assert_ne!(mine, 0);
+        assert_eq!(context.run(|| identity(&Context::capture())), 0);
+        assert_eq!((identity(&context), identity(&context.clone())), (mine, 0));
     }
 }

@@ -2,26 +2,28 @@
 //!
 //! # State
 //!
-//! | where                     | what                                       | identity          |
-//! |---------------------------|--------------------------------------------|-------------------|
-//! | [`CURRENT`], one a thread | the [`Frame`] that the thread is in        | `Frame::identity` |
-//! | [`Entered`]               | the frame to go back to                    | `Frame::identity` |
-//! | a [`Context`] at rest     | its [`Root`](super::Root), null when empty | `Root::identity`  |
+//! | a context that is      | its variables                             | its identity       |
+//! |------------------------|-------------------------------------------|--------------------|
+//! | running on this thread | `CURRENT.shown`                           | `CURRENT.identity` |
+//! | waiting for its inside | the [`Context`] that its inside came from | [`Entered::outer`] |
+//! | at rest                | a [`Context`]                             | `Root::identity`   |
 //!
 //! A copy of a context is another context, though both share one root. What makes a context
 //! the one that it is, is a number given to it when a token is first made in it, and the
 //! question is where one pointer leaves room for that number. While a context is entered, it
-//! stands in the frame, beside the root, so that copies of the root are nameless. When the
-//! context is left, it moves into the root, which is then no longer shared with anybody.
+//! stands beside the root, so that copies of the root are nameless. When the context is left,
+//! it moves into the root, which is then no longer shared with anybody.
 //!
 //! # Invariants
 //!
-//! 1. The root in a frame has no identity. A root that has one belongs to one context only.
-//! 2. [`CURRENT`] is taken apart only in [`change`] and [`running`], where nothing but code of
+//! 1. The root of an entered context has no identity. A root that has one belongs to one
+//!    context only.
+//! 2. `CURRENT.shown` is taken out only in [`Current::look`] and [`Current::change`], where nothing but code of
 //!    this module runs: no clone, drop or closure of a user. (No update of the map drops a
 //!    value, see there.)
-//! 3. Readers hold the frame by a count, not by a borrow. A change that meets a reader works
-//!    on a copy of the frame, so user code may read, set and enter whatever it likes.
+//! 3. Readers hold what is shown by a count, not by a borrow. A change that meets a reader
+//!    works on a copy, so user code may read, set and enter whatever it likes. The count is
+//!    the thread's own, so that reading writes nothing that other threads read.
 //!
 //! A thread whose locals are gone already has an empty context that keeps nothing.
 //! Not here: what is shared between threads; roots are immutable once they are shared.
@@ -35,187 +37,198 @@ use std::marker::PhantomData;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task;
 
+use crate::base::sync::plain::{AtomicU64, Ordering};
 use crate::base::sync::{Arc, local};
-use crate::context::{Context, Root, Value};
+use crate::context::{Context, Value};
 
 local! {
-    static CURRENT: Cell<Option<Rc<Frame>>> = Cell::new(None);
+    static CURRENT: Current = Current { identity: Cell::new(0), shown: Cell::new(None) };
 }
 
-/// A context that a thread is in, or was in before it entered another one.
-#[derive(Clone, Default)]
-pub(super) struct Frame {
+/// The context that a thread is in.
+struct Current {
     /// Zero until a token asks for it.
-    identity: u64,
-    root: Option<Arc<Root>>,
+    identity: Cell<u64>,
+    /// `None` is an empty one on a thread that has never been in another.
+    shown: Cell<Option<Rc<Context>>>,
 }
 
-impl Frame {
-    fn of(context: Context) -> Self {
-        let mut root = context.0;
-        let mut identity = 0;
-        if let Some(named) = root.as_mut().filter(|root| root.identity != 0) {
-            // Nobody else has a named root, so this copies nothing.
-            identity = mem::take(&mut Arc::make_mut(named).identity);
-        }
-        Self { identity, root }.without_empty_root()
-    }
-
-    fn into_context(self) -> Context {
-        let mut root = self.root;
-        if self.identity != 0 {
-            Arc::make_mut(root.get_or_insert_default()).identity = self.identity;
-        }
-        Context(root)
-    }
-
-    fn without_empty_root(mut self) -> Self {
-        if self.root.as_ref().is_some_and(|root| root.is_vacant()) {
-            self.root = None;
-        }
-        self
-    }
-
-    fn identity(&mut self) -> u64 {
-        // A plain number in a static, where loom's cannot stand; it publishes nothing.
+impl Current {
+    fn identity(&self) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        if self.identity == 0 {
+        if self.identity.get() == 0 {
             // Ordering: Relaxed: only uniqueness counts.
-            self.identity = NEXT.fetch_add(1, Ordering::Relaxed);
+            self.identity.set(NEXT.fetch_add(1, Ordering::Relaxed));
         }
-        self.identity
+        self.identity.get()
     }
 
     #[inline]
-    pub(super) fn get(&self, key: u64) -> Option<&Value> {
-        self.root.as_ref()?.variables.get(key)
+    fn look<R>(&self, look: impl FnOnce(Option<&Rc<Context>>) -> R) -> R {
+        let shown = self.shown.take();
+        let result = look(shown.as_ref());
+        self.shown.set(shown);
+        result
     }
 
-    /// Puts in a value, or takes the variable out; hands back what was there.
-    fn put(&mut self, key: u64, value: Option<Value>) -> Option<Value> {
-        match value {
-            Some(value) => {
-                let root = self.root.get_or_insert_default();
-                Arc::make_mut(root).variables.insert(key, value)
-            }
-            None => {
-                let root = self.root.as_mut()?;
-                root.variables.get(key)?;
-                let removed = Arc::make_mut(root).variables.remove(key);
-                *self = mem::take(self).without_empty_root();
-                removed
-            }
-        }
-    }
-}
-
-/// The frame that this thread is in; `None` is an empty one without identity.
-#[inline]
-pub(super) fn running() -> Option<Rc<Frame>> {
-    CURRENT
-        .try_with(|slot| {
-            let frame = slot.take();
-            let reader = frame.clone();
-            slot.set(frame);
-            reader
-        })
-        .unwrap_or_default()
-}
-
-/// Changes the frame that this thread is in; `None` where the thread's locals are gone.
-fn change<R>(change: impl FnOnce(&mut Frame) -> R) -> Option<R> {
-    CURRENT
-        .try_with(|slot| match slot.take() {
-            Some(mut frame) => {
-                let result = change(Rc::make_mut(&mut frame));
-                slot.set(Some(frame));
+    #[inline]
+    fn change<R>(&self, change: impl FnOnce(&mut Context) -> R) -> R {
+        match self.shown.take() {
+            Some(mut shown) => {
+                let result = change(Rc::make_mut(&mut shown));
+                self.shown.set(Some(shown));
                 result
             }
             None => {
                 // Passing through an empty context allocates nothing.
-                let mut frame = Frame::default();
-                let result = change(&mut frame);
-                if frame.identity != 0 || frame.root.is_some() {
-                    slot.set(Some(Rc::new(frame)));
-                }
+                let mut context = Context::new();
+                let result = change(&mut context);
+                self.shown
+                    .set(context.0.is_some().then(|| Rc::new(context)));
                 result
             }
-        })
-        .ok()
+        }
+    }
+}
+
+/// The context that this thread is in, for reading; `None` is an empty one.
+#[inline]
+pub(super) fn running() -> Option<Rc<Context>> {
+    let running = CURRENT.try_with(|current| current.look(|shown| shown.cloned()));
+    running.unwrap_or_default()
 }
 
 /// A copy of the context that this thread is in.
+#[inline]
 pub(super) fn copy() -> Context {
-    CURRENT
-        .try_with(|slot| {
-            let frame = slot.take();
-            let root = frame.as_ref().and_then(|frame| frame.root.clone());
-            slot.set(frame);
-            Context(root)
-        })
-        .unwrap_or_default()
+    let copy = CURRENT.try_with(|current| {
+        // The root has no identity (invariant 1), so a copy of the pointer is a copy.
+        current.look(|shown| Context(shown.and_then(|shown| shown.0.clone())))
+    });
+    copy.unwrap_or_default()
 }
 
 /// Sets a variable here; tells the identity of this context, and what it displaced.
 pub(super) fn set(key: u64, value: Value) -> (u64, Option<Value>) {
-    change(|frame| (frame.identity(), frame.put(key, Some(value)))).unwrap_or_default()
+    CURRENT
+        .try_with(|current| {
+            let displaced = current.change(|context| context.put(key, Some(value)));
+            (current.identity(), displaced)
+        })
+        .unwrap_or_default()
 }
 
 /// Puts back what [`set`] displaced, if this is the context with that `identity`.
 ///
 /// Hands back what stood there, to be dropped by the caller; `Err` is another context.
 pub(super) fn reset(identity: u64, key: u64, old: Option<Value>) -> Result<Option<Value>, ()> {
-    change(|frame| {
-        if frame.identity == identity {
-            Ok(frame.put(key, old))
-        } else {
-            Err(())
-        }
-    })
-    // A variable set while the thread's locals were gone was never set.
-    .unwrap_or(if identity == 0 { Ok(None) } else { Err(()) })
+    CURRENT
+        .try_with(|current| {
+            if current.identity.get() == identity {
+                Ok(current.change(|context| context.put(key, old)))
+            } else {
+                Err(())
+            }
+        })
+        // A variable set while the thread's locals were gone was never set.
+        .unwrap_or(if identity == 0 { Ok(None) } else { Err(()) })
 }
 
 /// Sets and un-sets many variables here; hands back what that displaced.
 pub(super) fn put_all(changes: Vec<(u64, Option<Value>)>) -> Vec<Value> {
-    change(|frame| {
-        let displaced = changes.into_iter();
-        displaced
-            .filter_map(|(key, value)| frame.put(key, value))
-            .collect()
-    })
-    .unwrap_or_default()
+    let displaced = CURRENT.try_with(|current| {
+        current.change(|context| {
+            let changes = changes.into_iter();
+            changes
+                .filter_map(|(key, value)| context.put(key, value))
+                .collect()
+        })
+    });
+    displaced.unwrap_or_default()
 }
 
 /// Inside a context, until the guard is dropped.
 #[must_use]
 pub(crate) struct Entered<'a> {
+    /// Keeps the context around this one meanwhile.
     context: &'a mut Context,
-    outer: Frame,
+    /// The identity of the context around this one.
+    outer: u64,
     /// The thread that entered must be the one that leaves.
     here: PhantomData<*const ()>,
 }
 
 impl<'a> Entered<'a> {
+    #[inline]
     pub(super) fn new(context: &'a mut Context) -> Self {
-        let mut frame = Frame::of(mem::take(context));
-        change(|current| mem::swap(current, &mut frame));
+        let inner = context.take_identity();
+        let outer = swap(context, inner);
         Self {
             context,
-            outer: frame,
+            outer,
             here: PhantomData,
         }
     }
 }
 
 impl Drop for Entered<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let mut frame = mem::take(&mut self.outer);
-        change(|current| mem::swap(current, &mut frame));
-        *self.context = frame.into_context();
+        let inner = swap(self.context, self.outer);
+        self.context.give_identity(inner);
+    }
+}
+
+/// Swaps `context` with that of this thread, and `identity` with the one handed back.
+///
+/// Does nothing, twice, where the thread's locals are gone.
+#[inline]
+fn swap(context: &mut Context, identity: u64) -> u64 {
+    let swapped = CURRENT.try_with(|current| {
+        current.change(|running| mem::swap(running, context));
+        current.identity.replace(identity)
+    });
+    swapped.unwrap_or(identity)
+}
+
+impl Context {
+    /// Takes the identity out before this context is entered.
+    #[inline]
+    fn take_identity(&mut self) -> u64 {
+        let Some(named) = self.0.as_mut().filter(|root| root.identity != 0) else {
+            return 0;
+        };
+        // Nobody else has a root with an identity, so this copies nothing.
+        let identity = mem::take(&mut Arc::make_mut(named).identity);
+        self.let_go_if_vacant();
+        identity
+    }
+
+    /// Puts the identity in after this context was left.
+    #[inline]
+    fn give_identity(&mut self, identity: u64) {
+        if identity != 0 {
+            Arc::make_mut(self.0.get_or_insert_default()).identity = identity;
+        }
+    }
+
+    /// Puts in a value, or takes the variable out; hands back what was there.
+    fn put(&mut self, key: u64, value: Option<Value>) -> Option<Value> {
+        match value {
+            Some(value) => {
+                let root = self.0.get_or_insert_default();
+                Arc::make_mut(root).variables.insert(key, value)
+            }
+            None => {
+                let root = self.0.as_mut()?;
+                root.variables.get(key)?;
+                let removed = Arc::make_mut(root).variables.remove(key);
+                self.let_go_if_vacant();
+                removed
+            }
+        }
     }
 }
 

@@ -8,8 +8,7 @@ use std::marker::PhantomData;
 
 use crate::base::contain::contained_drop;
 use crate::base::sync::Arc;
-use crate::context::scope;
-use crate::context::var::ContextVar;
+use crate::context::ContextVar;
 
 /// A user's value in a context; whoever drops it last is spared a panic of its destructor.
 ///
@@ -62,11 +61,28 @@ pub struct Token<T> {
 
 impl<T> Token<T> {
     /// The value that was replaced; `None` if the variable was unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// # static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    /// assert_eq!(LEVEL.set(1).old_value(), None);
+    /// assert_eq!(LEVEL.set(2).old_value(), Some(&1));
+    /// ```
     pub fn old_value(&self) -> Option<&T> {
         self.old.as_deref().map(Held::value)
     }
 
     /// The name of the variable that was set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// # static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    /// assert_eq!(LEVEL.set(1).var_name(), "level");
+    /// ```
     pub fn var_name(&self) -> &'static str {
         self.name
     }
@@ -119,6 +135,15 @@ impl<T> ResetError<T> {
     /// Was the token made by another variable?
     ///
     /// This is asked first: where the context differs as well, only this is true.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// let (one, two) = (ContextVar::new("one"), ContextVar::new("two"));
+    /// let token = one.set(1);
+    /// assert!(two.reset(token).unwrap_err().is_different_variable());
+    /// ```
     pub fn is_different_variable(&self) -> bool {
         self.wrong == Wrong::Variable
     }
@@ -126,11 +151,31 @@ impl<T> ResetError<T> {
     /// Was the token made in another context?
     ///
     /// A copy of a context is another context.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::{ContextVar, copy_context};
+    /// # static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    /// let token = LEVEL.set(1);
+    /// let error = copy_context().run(|| LEVEL.reset(token)).unwrap_err();
+    /// assert!(error.is_different_context());
+    /// ```
     pub fn is_different_context(&self) -> bool {
         self.wrong == Wrong::Context
     }
 
     /// The token, as good as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// let (one, two) = (ContextVar::new("one"), ContextVar::new("two"));
+    /// let error = two.reset(one.set(1)).unwrap_err();
+    /// one.reset(error.into_token()).unwrap();
+    /// assert_eq!(one.get(), None);
+    /// ```
     pub fn into_token(self) -> Token<T> {
         self.token
     }
@@ -162,7 +207,30 @@ impl<T> Error for ResetError<T> {}
 /// Its drop restores what the variable was before, also during unwinding, and in whatever
 /// order guards are dropped: each restores its own old value. A guard that is dropped in a
 /// context other than its own leaves that one alone.
-#[must_use = "the value is restored as soon as the guard is dropped"]
+///
+/// # Examples
+///
+/// ```
+/// use portage::context::ContextVar;
+///
+/// static DEPTH: ContextVar<u32> = ContextVar::with_default("depth", || 0);
+///
+/// fn descend() -> u32 {
+///     let _guard = DEPTH.scope(DEPTH.get_or(0) + 1);
+///     if DEPTH.get_or(0) < 3 { descend() } else { DEPTH.get_or(0) }
+/// }
+/// assert_eq!(descend(), 3);
+/// assert_eq!(DEPTH.get(), Some(0));
+/// ```
+///
+/// It stays on its thread:
+///
+/// ```compile_fail,E0277
+/// static LEVEL: portage::ContextVar<u8> = portage::ContextVar::new("level");
+/// let guard = LEVEL.scope(1);
+/// std::thread::spawn(move || drop(guard));
+/// ```
+#[must_use = "the old value is restored as soon as the guard is dropped"]
 pub struct ScopeGuard<'a, T: Clone + Send + Sync + 'static> {
     variable: &'a ContextVar<T>,
     /// `None` only while it is being dropped.
@@ -195,44 +263,5 @@ impl<T: Clone + Send + Sync + 'static> fmt::Debug for ScopeGuard<'_, T> {
         f.debug_struct("ScopeGuard")
             .field("var_name", &self.variable.name())
             .finish_non_exhaustive()
-    }
-}
-
-impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
-    /// Restores what the variable was before the `set` that made `token`, or un-sets it.
-    ///
-    /// Resets are legal in any order: each restores its own old value.
-    ///
-    /// # Errors
-    ///
-    /// The token was made by another variable, or in another context. Nothing is changed then,
-    /// and the token inside the error stays good at home.
-    ///
-    /// # Reentrancy
-    ///
-    /// The value that is taken out is dropped in here, if this was its last place, as the last
-    /// step. Its destructor may use any variable; a panic of it is contained.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use portage::context::ContextVar;
-    ///
-    /// static LEVEL: ContextVar<u8> = ContextVar::new("level");
-    ///
-    /// let token = LEVEL.set(1);
-    /// LEVEL.reset(token)?;
-    /// assert_eq!(LEVEL.get(), None);
-    /// # Ok::<(), portage::context::ResetError<u8>>(())
-    /// ```
-    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
-        if self.assigned_key() != token.variable {
-            return Err(ResetError::new(token, Wrong::Variable));
-        }
-        let old = token.old.clone().map(|old| old as _);
-        match scope::reset(token.home, token.variable, old) {
-            Ok(_displaced) => Ok(()),
-            Err(()) => Err(ResetError::new(token, Wrong::Context)),
-        }
     }
 }

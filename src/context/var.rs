@@ -3,11 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-// Plain numbers, which publish nothing. They stand in statics, which loom's cannot.
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::sync::Arc;
-use crate::context::token::{Held, ScopeGuard, Token};
+use crate::base::sync::plain::{AtomicU64, Ordering};
+use crate::context::token::{Held, ResetError, ScopeGuard, Token, Wrong};
 use crate::context::{Value, scope};
 
 /// A variable whose value belongs to the context that the code runs in.
@@ -59,14 +58,18 @@ impl<T> ContextVar<T> {
     }
 
     fn key(&self) -> u64 {
-        let assigned = self.assigned_key();
-        if assigned != 0 {
-            return assigned;
-        }
         // One by one, as the map likes its keys.
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        match self.assigned_key() {
+            // Ordering: Relaxed: only uniqueness counts.
+            0 => self.settle_for(NEXT.fetch_add(1, Ordering::Relaxed)),
+            assigned => assigned,
+        }
+    }
+
+    /// Takes `fresh` as the key, unless another thread came first; the key in either case.
+    fn settle_for(&self, fresh: u64) -> u64 {
         // Ordering: Relaxed, as above; of the threads that come first, one wins.
-        let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
         let race = (self.key).compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed);
         race.err().unwrap_or(fresh)
     }
@@ -121,6 +124,13 @@ impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
     }
 
     /// The name given at construction; for people only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use portage::context::ContextVar;
+    /// assert_eq!(ContextVar::<u8>::new("level").name(), "level");
+    /// ```
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -204,6 +214,43 @@ impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
         }
     }
 
+    /// Restores what the variable was before the `set` that made `token`, or un-sets it.
+    ///
+    /// Resets are legal in any order: each restores its own old value.
+    ///
+    /// # Errors
+    ///
+    /// The token was made by another variable, or in another context. Nothing is changed then,
+    /// and the token inside the error stays good at home.
+    ///
+    /// # Reentrancy
+    ///
+    /// The value that is taken out is dropped in here, if this was its last place, as the last
+    /// step. Its destructor may use any variable; a panic of it is contained.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::context::ContextVar;
+    ///
+    /// static LEVEL: ContextVar<u8> = ContextVar::new("level");
+    ///
+    /// let token = LEVEL.set(1);
+    /// LEVEL.reset(token)?;
+    /// assert_eq!(LEVEL.get(), None);
+    /// # Ok::<(), portage::context::ResetError<u8>>(())
+    /// ```
+    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
+        if self.assigned_key() != token.variable {
+            return Err(ResetError::new(token, Wrong::Variable));
+        }
+        let old = token.old.clone().map(|old| old as _);
+        match scope::reset(token.home, token.variable, old) {
+            Ok(_displaced) => Ok(()),
+            Err(()) => Err(ResetError::new(token, Wrong::Context)),
+        }
+    }
+
     /// Sets the value until the guard is dropped.
     ///
     /// The guard restores on unwinding too. It is not `Send`: a task that holds one over an
@@ -227,10 +274,10 @@ impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
     /// Shows the value in the running context to `f`; the default does not count.
     #[inline]
     fn look<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
-        let frame = scope::running();
-        let value = frame
+        let running = scope::running();
+        let value = running
             .as_ref()
-            .and_then(|frame| frame.get(self.assigned_key()));
+            .and_then(|running| running.value(self.assigned_key()));
         f(value.map(typed))
     }
 }
@@ -240,5 +287,18 @@ impl<T> fmt::Debug for ContextVar<T> {
         f.debug_struct("ContextVar")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::ContextVar;
+
+    /// Two threads may both have drawn a number before either could give it to the variable.
+    #[test]
+    fn the_first_key_that_arrives_is_the_key() {
+        let var = ContextVar::<u8>::new("var");
+        assert_eq!([var.settle_for(u64::MAX), var.settle_for(5)], [u64::MAX; 2]);
+        assert_eq!((var.key(), var.assigned_key()), (u64::MAX, u64::MAX));
     }
 }

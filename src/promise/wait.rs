@@ -11,6 +11,7 @@ use crate::base::sync::local;
 use crate::entered::{self, Parking};
 use crate::join_error::JoinError;
 use crate::task::{self, Home, Reader};
+use crate::timer::Timers;
 
 /// How deep helpers may be nested on a thread whose stack we do not know.
 const HELP_DEPTH_MAX: usize = 64;
@@ -145,7 +146,10 @@ fn help_depth() -> usize {
 fn run_here<T>(reader: &Reader<T>) {
     let depth = help_depth();
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth + 1));
+    // The work is the pool's: its timers must not stay with a thread that sleeps next.
+    let aside = Timers::step_aside();
     reader.run_here();
+    drop(aside);
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth));
 }
 

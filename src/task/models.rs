@@ -1,1 +1,315 @@
+//! Models of the word. Run: `just loom task`.
+//!
+//! Every model runs all interleavings of its threads, without a bound unless it says so. Values
+//! are loom's own `Arc`s, so that a leak fails, and a second drop too.
 
+#![forbid(unsafe_code)]
+
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+
+use loom::sync::Arc as Tracked;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+use super::{
+    Callback, Cancel, Home, Reader, Schedule, Spawned, TaskRef, WakeKind, future, job, promise,
+};
+use crate::base::sync::{Arc, Mutex};
+use crate::entered::Parking;
+use crate::join_error::JoinError;
+
+struct Queue(Mutex<Vec<TaskRef>>);
+
+impl Queue {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Vec::new())))
+    }
+
+    fn run_all(&self) -> usize {
+        let mut ran = 0;
+        loop {
+            let Some(task) = self.0.lock().pop() else {
+                return ran;
+            };
+            ran += 1;
+            task.run();
+        }
+    }
+}
+
+impl Schedule for Queue {
+    fn schedule(&self, task: TaskRef, _kind: WakeKind) {
+        self.0.lock().push(task);
+    }
+    fn home(&self) -> Home {
+        Home::Pool(1)
+    }
+}
+
+#[track_caller]
+fn pair<T>() -> (super::Writer<T>, Reader<T>) {
+    promise(std::panic::Location::caller())
+}
+
+fn wait<T>(reader: &mut Reader<T>) -> Result<T, JoinError> {
+    let parking = Parking::current();
+    parking.wait_until(|| reader.watch(parking.waker()), None);
+    reader.take().expect("the wait ends with an outcome")
+}
+
+fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.check(model);
+}
+
+/// Question: does a waiting thread always see the value, and never miss the wake?
+///
+/// Must fail when: a turn is not Release, or not Acquire; `tell` is not called; `watch` does
+/// not set `WATCHED` before it looks again.
+#[test]
+fn loom_task_resolve_races_wait() {
+    loom::model(|| {
+        let (writer, mut reader) = pair();
+        let other = thread::spawn(move || writer.resolve(Ok(Tracked::new(7))).is_ok());
+        assert_eq!(*wait(&mut reader).unwrap(), 7);
+        assert!(other.join().unwrap());
+    });
+}
+
+/// Question: resolve, cancel and the drop of the reading half meet; is the value dropped
+/// once, does exactly one of writer and canceller win, and does a canceller that is too late
+/// see what was written before the end?
+///
+/// Must fail when: the publisher does not drop the outcome that has no reader; `leave` does
+/// not take the slot; the load, or the failure of a turn, is not Acquire.
+#[test]
+fn loom_task_resolve_races_cancel_and_drop() {
+    bounded(3, || {
+        let (writer, reader) = pair();
+        let hold = reader.hold();
+        let value = Tracked::new(7);
+        let before = Tracked::new(AtomicUsize::new(0));
+        let written = before.clone();
+        let resolver = thread::spawn(move || {
+            written.store(1, Ordering::Relaxed);
+            writer.resolve(Ok(value)).is_ok()
+        });
+        let canceller = thread::spawn(move || {
+            let cancel = hold.cancel();
+            if cancel == Cancel::TooLate {
+                assert_eq!(before.load(Ordering::Relaxed), 1);
+            }
+            cancel
+        });
+        drop(reader);
+        let resolved = resolver.join().unwrap();
+        let cancelled = canceller.join().unwrap();
+        let expected = if resolved {
+            Cancel::TooLate
+        } else {
+            Cancel::Prevented
+        };
+        assert_eq!(cancelled, expected);
+    });
+}
+
+/// Question: does a callback that is added around the end run exactly once, after the end?
+///
+/// Must fail when: registering does not look at `DONE` after it has set `WATCHED`.
+#[test]
+fn loom_task_resolve_races_callback() {
+    loom::model(|| {
+        let (writer, reader) = pair();
+        let calls = Tracked::new(AtomicUsize::new(0));
+        let other = thread::spawn(move || writer.resolve(Ok(7)).is_ok());
+        let (counted, hold) = (calls.clone(), reader.hold());
+        reader.hold().on_complete(Callback::Call(Box::new(move |_| {
+            assert!(hold.is_finished());
+            counted.fetch_add(1, Ordering::Relaxed);
+        })));
+        other.join().unwrap();
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// Question: a delayed report and a taker meet at a failure; is it torn, leaked or taken twice?
+///
+/// Must fail when: the taker of a failure does not pass through the watchers' lock. That the
+/// reporter looks at `TAKEN` is tested with the transitions.
+#[test]
+fn loom_task_report_races_take() {
+    loom::model(|| {
+        let (writer, mut reader) = pair::<()>();
+        let _ = writer.resolve(Err(JoinError::failed("disk full")));
+        let hold = reader.hold();
+        super::set_unhandled_hook(Box::new(|_| ()));
+        let reporter = thread::spawn(move || hold.report_untaken());
+        let error = reader.take().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "disk full");
+        reporter.join().unwrap();
+    });
+}
+
+/// Question: worker, joiner and canceller want the same job; does exactly one get it?
+///
+/// Must fail when: `claim`, `claim_unstarted` or `stop` does not look at what the others set.
+#[test]
+fn loom_task_claim_is_exclusive() {
+    bounded(3, || {
+        let runs = Tracked::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let (task, mut reader) = job(Spawned::here(), Queue::new(), None, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        });
+        let hold = reader.hold();
+        let worker = thread::spawn(move || task.run());
+        let canceller = thread::spawn(move || hold.cancel());
+        reader.run_here();
+        let outcome = wait(&mut reader);
+        worker.join().unwrap();
+        match canceller.join().unwrap() {
+            Cancel::Prevented => {
+                assert_eq!(runs.load(Ordering::Relaxed), 0);
+                assert!(outcome.unwrap_err().is_cancelled());
+            }
+            _ => {
+                assert_eq!(runs.load(Ordering::Relaxed), 1);
+                outcome.unwrap();
+            }
+        }
+    });
+}
+
+/// Question: is a wake that falls into a poll followed by exactly one more poll, which sees
+/// what the waker wrote, although it was not the first to wake?
+///
+/// Must fail when: a redundant wake is no write; `suspend` does not look at `SCHEDULED`; a turn
+/// is not Release, or not Acquire.
+#[test]
+fn loom_task_redundant_wake_publishes() {
+    bounded(3, || {
+        let queue = Queue::new();
+        let data = Tracked::new(AtomicUsize::new(0));
+        let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
+        let (theirs, kept) = (data.clone(), slot.clone());
+        let (task, mut reader) = future(
+            Spawned::here(),
+            queue.clone(),
+            poll_fn(move |cx| {
+                if theirs.load(Ordering::Relaxed) == 2 {
+                    return Poll::Ready(());
+                }
+                *kept.lock() = Some(cx.waker().clone());
+                Poll::Pending
+            }),
+        );
+        task.run();
+        let waker = slot.lock().take().unwrap();
+        let second = waker.clone();
+        let (one, two) = (data.clone(), data);
+        let first = thread::spawn(move || {
+            one.fetch_add(1, Ordering::Relaxed);
+            waker.wake();
+        });
+        let other = thread::spawn(move || {
+            two.fetch_add(1, Ordering::Relaxed);
+            second.wake();
+        });
+        queue.run_all();
+        first.join().unwrap();
+        other.join().unwrap();
+        queue.run_all();
+        drop(slot.lock().take());
+        queue.run_all();
+        reader.take().expect("both wakes were seen").unwrap();
+    });
+}
+
+/// Question: a wake, a cancel and the drop of the last waker meet at a suspended future; does
+/// it end, and is it dropped exactly once?
+///
+/// Must fail when: the last driver does not look whether the future is suspended; `stop` does
+/// not push a suspended one.
+#[test]
+fn loom_task_wake_races_cancel() {
+    bounded(3, || {
+        let queue = Queue::new();
+        let value = Tracked::new(7);
+        let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
+        let kept = slot.clone();
+        let (task, mut reader) = future(
+            Spawned::here(),
+            queue.clone(),
+            poll_fn(move |cx| {
+                let _value = &value;
+                let first = kept.lock().replace(cx.waker().clone()).is_none();
+                if first {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
+            }),
+        );
+        task.run();
+        let waker = slot.lock().as_ref().unwrap().clone();
+        let waking = thread::spawn(move || waker.wake());
+        let hold = reader.hold();
+        let canceller = thread::spawn(move || hold.cancel());
+        queue.run_all();
+        waking.join().unwrap();
+        canceller.join().unwrap();
+        queue.run_all();
+        let outcome = reader.take().expect("it has ended");
+        assert!(outcome.is_ok() || outcome.unwrap_err().is_cancelled());
+        drop(slot.lock().take());
+        assert_eq!(queue.run_all(), 0);
+    });
+}
+
+/// Question: the last two wakers of a suspended future are dropped at once; is it lost once?
+///
+/// Must fail when: the last driver does not go along into the queue.
+#[test]
+fn loom_task_last_wakers_race() {
+    loom::model(|| {
+        let queue = Queue::new();
+        let value = Tracked::new(7);
+        let slot: Arc<Mutex<Vec<Waker>>> = Arc::new(Mutex::new(Vec::new()));
+        let kept = slot.clone();
+        let (task, mut reader) = future(
+            Spawned::here(),
+            queue.clone(),
+            poll_fn(move |cx| {
+                let _value = &value;
+                kept.lock().push(cx.waker().clone());
+                kept.lock().push(cx.waker().clone());
+                Poll::<()>::Pending
+            }),
+        );
+        task.run();
+        let mut wakers = std::mem::take(&mut *slot.lock());
+        let (one, two) = (wakers.pop(), wakers.pop());
+        let other = thread::spawn(move || drop(one));
+        drop(two);
+        other.join().unwrap();
+        assert_eq!(queue.run_all(), 1);
+        assert!(reader.take().unwrap().unwrap_err().is_lost());
+    });
+}
+
+/// Question: the reading half goes while the work completes; who drops the value?
+///
+/// Must fail when: as in `loom_task_resolve_races_cancel_and_drop`; when a holder's last move
+/// is not AcqRel.
+#[test]
+fn loom_task_handle_dropped_while_completing() {
+    loom::model(|| {
+        let (task, reader) = job(Spawned::here(), Queue::new(), None, || Ok(Tracked::new(7)));
+        let worker = thread::spawn(move || task.run());
+        drop(reader);
+        worker.join().unwrap();
+    });
+}

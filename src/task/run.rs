@@ -192,6 +192,10 @@ impl<W, T, S: Side + 'static> Common<W, T, S> {
 }
 
 /// A promise has no work; nobody claims it.
+///
+/// # Safety
+///
+/// None of its own: it has the type of those that run work.
 unsafe fn run_nothing(task: TaskRef, _first: bool) {
     drop(task);
 }

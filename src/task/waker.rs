@@ -26,6 +26,9 @@ fn cell(data: *const ()) -> NonNull<Header> {
     NonNull::new(data.cast_mut().cast()).expect("a waker's data is its cell")
 }
 
+/// # Safety
+///
+/// 1. `data` is a cell that a live waker made here holds or borrows.
 unsafe fn clone(data: *const ()) -> RawWaker {
     let cell = cell(data);
     // SAFETY: the waker that is cloned is a driver, or borrows one, and so holds the cell.
@@ -34,6 +37,9 @@ unsafe fn clone(data: *const ()) -> RawWaker {
     RawWaker::new(data, &VTABLE)
 }
 
+/// # Safety
+///
+/// 1. `data` is that of a waker made by [`clone`], which is used up.
 unsafe fn wake(data: *const ()) {
     let cell = cell(data);
     // SAFETY: this waker is a driver and so holds the cell.
@@ -49,6 +55,9 @@ unsafe fn wake(data: *const ()) {
     }
 }
 
+/// # Safety
+///
+/// 1. `data` is a cell that a live waker made here holds or borrows.
 unsafe fn wake_by_ref(data: *const ()) {
     let cell = cell(data);
     // SAFETY: this waker is a driver, or borrows one, and so holds the cell.
@@ -60,6 +69,9 @@ unsafe fn wake_by_ref(data: *const ()) {
     }
 }
 
+/// # Safety
+///
+/// 1. `data` is that of a waker made by [`clone`], which is used up.
 unsafe fn drop_waker(data: *const ()) {
     // SAFETY: this waker owns one driver and is gone after this.
     unsafe { release_driver(cell(data)) }

@@ -28,7 +28,8 @@ use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::base::contain::{contain, discard};
+use crate::base::contain::{contain, discard, message};
+use crate::base::park::Parker;
 use crate::base::sync::{Arc, Condvar, Mutex, thread};
 use crate::timer::agenda::Agenda;
 use crate::timer::entry::{Entry, Home};
@@ -144,7 +145,7 @@ impl Driver {
 
     fn refused(&self) {
         log::warn!("the OS refuses the thread portage-timer; timers are kept by those who wait");
-        thread::sleep(REFUSED_PAUSE);
+        Parker::new().park_until(Some(Instant::now() + REFUSED_PAUSE));
         let mut early = Vec::new();
         let mut state = self.state.lock();
         state.thread = Presence::Absent;
@@ -203,6 +204,10 @@ impl HandedOver {
 pub(super) fn wake_all(wakers: &mut Vec<Waker>) {
     for waker in wakers.drain(..) {
         if let Err(payload) = contain(|| waker.wake()) {
+            log::error!(
+                "panic in a waker: {}",
+                message(&*payload).unwrap_or("no text")
+            );
             discard(payload);
         }
     }

@@ -30,7 +30,7 @@ use crate::timer::driver::Driver;
 use crate::timer::entry::{Entry, Renewal};
 use crate::timer::heap::Due;
 
-pub(crate) use local::Timers;
+pub(crate) use local::{Timers, TimersFrame};
 
 /// One deadline; may be polled and dropped on any thread.
 ///

@@ -1,0 +1,439 @@
+//! A lane and the inbox that it shares with the other lanes of its thread.
+//!
+//! All lanes of one thread queue into one [`Inbox`], in order of arrival, so that whichever
+//! frame of the thread is on top serves them all and no outer lane waits for an inner one. A
+//! lane itself is only a number on each letter and a phase: what it takes and for how long.
+//!
+//! # State
+//!
+//! | phase      | takes work | frame on the stack | next                            |
+//! |------------|------------|--------------------|---------------------------------|
+//! | `OPEN`     | yes        | no                 | `RUNNING`, `FINISHED`           |
+//! | `RUNNING`  | yes        | yes                | `DRAINING`, `FINISHED` (unwound)|
+//! | `DRAINING` | no         | yes                | `FINISHED`                      |
+//! | `FINISHED` | no         | no                 |                                 |
+//!
+//! # Invariants
+//!
+//! 1. `phase` is read and written under the inbox's lock only, together with the queue: a
+//!    push either lies before the seal, and is drained or closed, or is refused.
+//! 2. A lane in `FINISHED` has no letter in the inbox, nor has any lane of an inbox that is
+//!    `gone`.
+//! 3. Stamps grow along the queue. What was queued before a seal has a stamp up to the one
+//!    that the seal returns.
+//! 4. Who makes the queue non-empty wakes the owner, after the lock is released. The owner
+//!    looks at the queue before each sleep, so further pushes need no wake.
+//!
+//! # Ordering
+//!
+//! The lock orders everything; `phase` is an atomic only to be written through a shared
+//! reference. No user code runs under the lock: what is removed is returned to the caller.
+
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use crate::base::sync::atomic::{AtomicU8, Ordering};
+use crate::base::sync::{Arc, Mutex};
+
+const OPEN: u8 = 0;
+const RUNNING: u8 = 1;
+const DRAINING: u8 = 2;
+const FINISHED: u8 = 3;
+
+/// What an empty queue may keep of a flood, in letters, when a lane finishes.
+const KEPT_CAPACITY: usize = 1024;
+
+/// What is queued for the lanes of one thread.
+#[derive(Debug)]
+pub(crate) struct Inbox<T> {
+    letters: Mutex<Letters<T>>,
+    owner: Waker,
+}
+
+#[derive(Debug)]
+struct Letters<T> {
+    queue: VecDeque<Letter<T>>,
+    /// The stamp of the last letter, and the number of the last lane: one sequence for both.
+    last: u64,
+    /// The thread has ended.
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct Letter<T> {
+    stamp: u64,
+    lane: u64,
+    item: T,
+}
+
+impl<T> Inbox<T> {
+    /// An inbox whose owner wakes by `owner`.
+    pub(crate) fn new(owner: Waker) -> Self {
+        Self {
+            letters: Mutex::new(Letters {
+                queue: VecDeque::new(),
+                last: 0,
+                gone: false,
+            }),
+            owner,
+        }
+    }
+
+    /// Takes the oldest item of any lane.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.letters
+            .lock()
+            .queue
+            .pop_front()
+            .map(|letter| letter.item)
+    }
+
+    /// Takes the oldest item of any lane, if it is not younger than `bound`.
+    pub(crate) fn take_until(&self, bound: Sealed) -> Option<T> {
+        let mut letters = self.letters.lock();
+        if letters.queue.front()?.stamp > bound.0 {
+            return None;
+        }
+        letters.queue.pop_front().map(|letter| letter.item)
+    }
+
+    /// The owner ends: closes every lane and returns what was queued.
+    pub(crate) fn close(&self) -> Vec<T> {
+        let mut letters = self.letters.lock();
+        letters.gone = true;
+        let queue = std::mem::take(&mut letters.queue);
+        drop(letters);
+        queue.into_iter().map(|letter| letter.item).collect()
+    }
+}
+
+/// Why a lane cannot begin to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoBegin {
+    Running,
+    Finished,
+}
+
+/// The stamp of the last letter that a sealed lane has still to serve; zero for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Sealed(u64);
+
+/// One lane of a thread's inbox.
+#[derive(Debug)]
+pub(crate) struct Lane<T> {
+    inbox: Arc<Inbox<T>>,
+    number: u64,
+    phase: AtomicU8,
+}
+
+impl<T> Lane<T> {
+    /// An open lane; one of an inbox that is gone refuses everything.
+    pub(crate) fn new(inbox: &Arc<Inbox<T>>) -> Self {
+        let number = inbox.letters.lock().next();
+        Self {
+            inbox: inbox.clone(),
+            number,
+            phase: AtomicU8::new(OPEN),
+        }
+    }
+
+    /// What this lane shares with the others of its thread.
+    pub(crate) fn inbox(&self) -> &Inbox<T> {
+        &self.inbox
+    }
+
+    /// Queues `item` and wakes the owner; gives it back if the lane takes no more.
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+        let mut letters = self.inbox.letters.lock();
+        if letters.gone || !self.takes() {
+            return Err(item);
+        }
+        let first = letters.queue.is_empty();
+        let stamp = letters.next();
+        letters.queue.push_back(Letter {
+            stamp,
+            lane: self.number,
+            item,
+        });
+        drop(letters);
+        if first {
+            self.inbox.owner.wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// The owner's frame begins: from `OPEN` to `RUNNING`.
+    pub(crate) fn begin(&self) -> Result<(), NoBegin> {
+        let letters = self.inbox.letters.lock();
+        match self.phase() {
+            OPEN if !letters.gone => {
+                self.set(RUNNING);
+                Ok(())
+            }
+            RUNNING | DRAINING => Err(NoBegin::Running),
+            _ => Err(NoBegin::Finished),
+        }
+    }
+
+    /// The frame's future is done: takes no more, and says what is still to be served.
+    pub(crate) fn seal(&self) -> Sealed {
+        let letters = self.inbox.letters.lock();
+        self.set(DRAINING);
+        let mine = letters.queue.iter().rfind(|l| l.lane == self.number);
+        Sealed(mine.map_or(0, |letter| letter.stamp))
+    }
+
+    /// Finishes for good and returns what was still queued here.
+    #[must_use = "drop it where no lock is held"]
+    pub(crate) fn close(&self) -> Vec<T> {
+        let mut letters = self.inbox.letters.lock();
+        self.set(FINISHED);
+        if !letters.queue.iter().any(|l| l.lane == self.number) {
+            if letters.queue.is_empty() && letters.queue.capacity() > KEPT_CAPACITY {
+                letters.queue = VecDeque::new();
+            }
+            return Vec::new();
+        }
+        let (mine, rest): (VecDeque<_>, _) = std::mem::take(&mut letters.queue)
+            .into_iter()
+            .partition(|letter| letter.lane == self.number);
+        letters.queue = rest;
+        drop(letters);
+        mine.into_iter().map(|letter| letter.item).collect()
+    }
+
+    /// Takes this lane no more work?
+    pub(crate) fn is_finished(&self) -> bool {
+        let letters = self.inbox.letters.lock();
+        letters.gone || !self.takes()
+    }
+
+    /// How many items that `count` counts are queued here.
+    pub(crate) fn queued(&self, count: impl Fn(&T) -> bool) -> usize {
+        let letters = self.inbox.letters.lock();
+        let mine = letters.queue.iter().filter(|l| l.lane == self.number);
+        mine.filter(|letter| count(&letter.item)).count()
+    }
+
+    /// Call under the lock (invariant 1), as for the two below.
+    fn phase(&self) -> u8 {
+        // Ordering: Relaxed: the lock orders it.
+        self.phase.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, phase: u8) {
+        // Ordering: Relaxed: the lock orders it.
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn takes(&self) -> bool {
+        matches!(self.phase(), OPEN | RUNNING)
+    }
+}
+
+impl<T> Letters<T> {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Inbox, Lane, NoBegin};
+    use crate::base::sync::Arc;
+    use std::task::Waker;
+
+    fn inbox() -> Arc<Inbox<&'static str>> {
+        Arc::new(Inbox::new(Waker::noop().clone()))
+    }
+
+    #[test]
+    fn lanes_of_one_thread_are_served_in_order_of_arrival() {
+        let inbox = inbox();
+        let (outer, inner) = (Lane::new(&inbox), Lane::new(&inbox));
+        outer.push("a").unwrap();
+        inner.push("b").unwrap();
+        outer.push("c").unwrap();
+        assert_eq!([inbox.take(), inbox.take()], [Some("a"), Some("b")]);
+        assert_eq!((outer.queued(|_| true), inner.queued(|_| true)), (1, 0));
+    }
+
+    #[test]
+    fn a_drain_ends_with_the_last_letter_of_its_own_lane() {
+        let inbox = inbox();
+        let (outer, inner) = (Lane::new(&inbox), Lane::new(&inbox));
+        outer.push("a").unwrap();
+        inner.push("b").unwrap();
+        outer.push("c").unwrap();
+        let bound = inner.seal();
+        assert_eq!(inner.push("late"), Err("late"));
+        assert_eq!(inbox.take_until(bound), Some("a"));
+        assert_eq!(inbox.take_until(bound), Some("b"));
+        assert_eq!(inbox.take_until(bound), None);
+        assert_eq!(inbox.take(), Some("c"));
+    }
+
+    #[test]
+    fn a_seal_with_nothing_of_its_own_drains_nothing() {
+        let inbox = inbox();
+        let (outer, inner) = (Lane::new(&inbox), Lane::new(&inbox));
+        outer.push("a").unwrap();
+        let bound = inner.seal();
+        assert_eq!(inbox.take_until(bound), None);
+    }
+
+    #[test]
+    fn closing_returns_what_is_its_own_and_keeps_the_order_of_the_rest() {
+        let inbox = inbox();
+        let (outer, inner) = (Lane::new(&inbox), Lane::new(&inbox));
+        for (lane, item) in [(&outer, "a"), (&inner, "b"), (&outer, "c"), (&inner, "d")] {
+            lane.push(item).unwrap();
+        }
+        assert_eq!(inner.close(), ["b", "d"]);
+        assert_eq!(inner.close(), [""; 0]);
+        assert_eq!([inbox.take(), inbox.take()], [Some("a"), Some("c")]);
+    }
+
+    #[test]
+    fn a_lane_runs_once() {
+        let lane = Lane::new(&inbox());
+        assert_eq!(lane.begin(), Ok(()));
+        assert_eq!(lane.begin(), Err(NoBegin::Running));
+        let _ = lane.seal();
+        assert_eq!(lane.begin(), Err(NoBegin::Running));
+        assert!(lane.close().is_empty());
+        assert_eq!(lane.begin(), Err(NoBegin::Finished));
+    }
+
+    #[test]
+    fn a_gone_thread_takes_nothing() {
+        let inbox = inbox();
+        let lane = Lane::new(&inbox);
+        lane.push("a").unwrap();
+        assert_eq!(inbox.close(), ["a"]);
+        assert_eq!(lane.push("b"), Err("b"));
+        assert_eq!(lane.begin(), Err(NoBegin::Finished));
+        assert!(lane.is_finished());
+        assert!(Lane::new(&inbox).is_finished());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::{Inbox, Lane};
+    use crate::base::park::Parker;
+    use crate::base::sync::{Arc, thread};
+    use std::task::Waker;
+
+    fn inbox() -> Arc<Inbox<u8>> {
+        Arc::new(Inbox::new(Waker::noop().clone()))
+    }
+
+    /// Question: can a submission fall between the seal of the inner lane and the walk to the
+    /// outer one, or be served twice?
+    /// Bound: two submissions, one seal with its drain.
+    ///
+    /// Must fail when: `push` does not look at the phase; `seal` looks at the queue before
+    /// it sets the phase, under another lock.
+    #[test]
+    fn loom_lane_submit_races_seal_and_migrates() {
+        loom::model(|| {
+            let inbox = inbox();
+            let outer = Arc::new(Lane::new(&inbox));
+            let inner = Arc::new(Lane::new(&inbox));
+            inner.begin().unwrap();
+            let links = (inner.clone(), outer.clone());
+            let submitter = thread::spawn(move || {
+                [1, 2].map(|item| match links.0.push(item) {
+                    Ok(()) => true,
+                    Err(item) => {
+                        links.1.push(item).expect("the outer lane is open");
+                        false
+                    }
+                })
+            });
+            let mut served = Vec::new();
+            served.extend(inbox.take());
+            let bound = inner.seal();
+            while let Some(item) = inbox.take_until(bound) {
+                served.push(item);
+            }
+            assert!(inner.close().is_empty(), "the drain left something");
+            let inner_took = submitter.join().unwrap();
+            assert!(
+                inner_took[0] || !inner_took[1],
+                "a finished lane took work again"
+            );
+            let drained = inner_took.iter().filter(|taken| **taken).count();
+            assert!(served.len() >= drained);
+            while let Some(item) = inbox.take() {
+                served.push(item);
+            }
+            assert_eq!(served, [1, 2]);
+        });
+    }
+
+    /// Question: can a submission outlive its lane when the owner thread ends meanwhile?
+    /// Bound: one submission, one end.
+    ///
+    /// Must fail when: `push` does not look at `gone`; `close` takes the queue before it sets
+    /// `gone`, under another lock.
+    #[test]
+    fn loom_lane_submit_races_owner_gone() {
+        loom::model(|| {
+            let inbox = inbox();
+            let lane = Arc::new(Lane::new(&inbox));
+            let link = lane.clone();
+            let submitter = thread::spawn(move || link.push(7).is_ok());
+            let resolved = inbox.close();
+            let taken = submitter.join().unwrap();
+            assert_eq!(resolved.len(), usize::from(taken), "a handle would hang");
+            assert_eq!(inbox.take(), None);
+        });
+    }
+
+    /// Question: can the owner sleep on a queue that is not empty?
+    /// Bound: two submitters to two lanes, one of them wakes nobody.
+    ///
+    /// Must fail when: `push` does not wake, or wakes before it queues.
+    #[test]
+    fn loom_lane_submit_wakes_the_owner() {
+        loom::model(|| {
+            let parker = Parker::new();
+            let waker = Waker::from(parker.unparker().clone());
+            let inbox = Arc::new(Inbox::new(waker));
+            let (one, two) = (Lane::new(&inbox), Lane::new(&inbox));
+            let first = thread::spawn(move || one.push(1).unwrap());
+            let second = thread::spawn(move || two.push(2).unwrap());
+            for _ in 0..2 {
+                while inbox.take().is_none() {
+                    parker.park();
+                }
+            }
+            first.join().unwrap();
+            second.join().unwrap();
+        });
+    }
+
+    /// Question: can a submission to an outer lane be lost when an inner lane closes?
+    /// Bound: one submission, one close of a lane with one letter.
+    ///
+    /// Must fail when: `close` puts the rest back under another lock.
+    #[test]
+    fn loom_lane_submit_races_close_of_another() {
+        loom::model(|| {
+            let inbox = inbox();
+            let outer = Lane::new(&inbox);
+            let inner = Lane::new(&inbox);
+            inner.push(1).unwrap();
+            let submitter = thread::spawn(move || outer.push(2).unwrap());
+            assert_eq!(inner.close(), [1]);
+            submitter.join().unwrap();
+            assert_eq!(inbox.take(), Some(2));
+        });
+    }
+}

@@ -1,0 +1,264 @@
+//! The half of a loop that stays on its thread: the queues, a run, the close.
+//!
+//! Work that the loop's own thread submits or wakes while the loop runs goes straight to
+//! `ready`. Everything else comes through the inbox: into `arrived`, a second queue, so that a
+//! flood from outside and a flood from inside take turns; what came while nothing ran is moved
+//! to `ready` when a run begins. Both ways are first in, first out.
+//!
+//! # Invariants
+//!
+//! 1. No borrow is held while a task runs, is cancelled, shut down or dropped.
+//! 2. `arrived` is empty outside of a run, so that an order once taken is kept.
+//! 3. A close that is asked for inside a run is done when that run ends.
+
+#![forbid(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::base::sync::{Arc, local};
+use crate::entered::{LoopGuard, enter_loop, is_in_loop};
+use crate::error::RunError;
+use crate::event_loop::inbox::{Kind, Pushed};
+use crate::event_loop::shared::{LoopState, Shared};
+use crate::task::{Ended, Home, Schedule, TaskRef, WakeKind};
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ready: RefCell<VecDeque<TaskRef>>,
+    pub(super) arrived: RefCell<VecDeque<TaskRef>>,
+    /// What the loop is between its runs: `Idle`, or `Running` if a worker drives it.
+    rest: Cell<LoopState>,
+    runs: Cell<bool>,
+    close_asked: Cell<bool>,
+}
+
+local! {
+    /// The loop that runs on this thread, and whether a `block_on` on top hides it.
+    static RUNNING: RefCell<Option<Rc<Core>>> = RefCell::new(None);
+}
+local! {
+    static HIDDEN: Cell<bool> = Cell::new(false);
+}
+
+impl Core {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            shared: Shared::new(),
+            ready: RefCell::new(VecDeque::new()),
+            arrived: RefCell::new(VecDeque::new()),
+            rest: Cell::new(LoopState::Idle),
+            runs: Cell::new(false),
+            close_asked: Cell::new(false),
+        })
+    }
+
+    /// A worker drives this loop from now on.
+    pub(super) fn rest_as(&self, state: LoopState) {
+        self.rest.set(state);
+        if !self.runs.get() {
+            self.shared.set_state(state);
+        }
+    }
+
+    /// Begins a run; it lasts until the guard is dropped.
+    pub(super) fn begin(self: &Rc<Self>) -> Result<Run, RunError> {
+        if is_in_loop() {
+            return Err(RunError::already_running());
+        }
+        if self.shared.is_closed() {
+            return Err(RunError::closed());
+        }
+        self.runs.set(true);
+        self.shared.set_state(LoopState::Running);
+        self.shared.inbox.take(&mut self.ready.borrow_mut());
+        Ok(Run {
+            inside: Some((enter_loop(), show_running(Some(self.clone()), false))),
+            core: self.clone(),
+        })
+    }
+
+    /// Whether anything can be run now.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.borrow().is_empty()
+            || !self.arrived.borrow().is_empty()
+            || self.shared.inbox.has_mail()
+    }
+
+    /// Closes now, or at the end of the run that is on.
+    pub(super) fn close(&self) {
+        if self.runs.get() {
+            self.close_asked.set(true);
+        } else {
+            self.close_now();
+        }
+    }
+
+    /// Cancels every task, and lets each run once more to drop its future here. What their
+    /// destructors submit is refused; what they wake is gone through as well.
+    fn close_now(&self) {
+        if self.shared.is_closed() {
+            return;
+        }
+        self.shared.set_state(LoopState::Closed);
+        self.shared.inbox.refuse_new();
+        loop {
+            self.shared.inbox.take(&mut self.arrived.borrow_mut());
+            if let Some(task) = self.pop() {
+                task.cancel();
+                task.run();
+                continue;
+            }
+            let suspended = std::mem::take(&mut *self.shared.suspended.lock());
+            if suspended.is_empty() {
+                break;
+            }
+            for hold in suspended.into_values() {
+                // Schedules the task, which is then found above.
+                hold.cancel();
+            }
+        }
+        for task in self.shared.inbox.seal() {
+            task.shut_down();
+        }
+    }
+
+    fn pop(&self) -> Option<TaskRef> {
+        let ready = self.ready.borrow_mut().pop_front();
+        ready.or_else(|| self.arrived.borrow_mut().pop_front())
+    }
+}
+
+impl Shared {
+    /// Queues `task`, or gives it back where it is not taken any more.
+    pub(super) fn offer(&self, task: TaskRef, kind: Kind) -> Result<(), TaskRef> {
+        if kind == Kind::New && self.is_closed() {
+            return Err(task);
+        }
+        let Err(task) = push_here(self, task) else {
+            return Ok(());
+        };
+        match self.inbox.push(task, kind) {
+            Pushed::First => self.wake(),
+            Pushed::Behind => {}
+            Pushed::Refused(task) => return Err(task),
+        }
+        Ok(())
+    }
+
+    /// Queues `task`, or ends it where it is not taken any more.
+    pub(super) fn put(&self, task: TaskRef, kind: Kind) {
+        if let Err(task) = self.offer(task, kind) {
+            task.shut_down();
+        }
+    }
+}
+
+impl Schedule for Shared {
+    fn schedule(&self, task: TaskRef, _kind: WakeKind) {
+        self.put(task, Kind::Woken);
+    }
+
+    fn home(&self) -> Home {
+        Home::Thread(self.key())
+    }
+
+    fn suspended(&self, task: &TaskRef) {
+        let replaced = self.suspended.lock().insert(task.id(), task.hold());
+        debug_assert!(
+            replaced.is_none(),
+            "a task is suspended once for the first time"
+        );
+    }
+
+    fn ended(&self, end: Ended) {
+        if end.suspended {
+            let hold = self.suspended.lock().remove(&end.id);
+            drop(hold);
+        }
+        self.end_one();
+    }
+}
+
+/// Puts `task` into the ready queue, if this is the loop that runs on this thread.
+fn push_here(shared: &Shared, task: TaskRef) -> Result<(), TaskRef> {
+    let mut task = Some(task);
+    let _ = RUNNING.try_with(|running| {
+        if let Some(core) = &*running.borrow() {
+            if std::ptr::eq(Arc::as_ptr(&core.shared), shared) {
+                core.ready.borrow_mut().extend(task.take());
+            }
+        }
+    });
+    task.map_or(Ok(()), Err)
+}
+
+/// The loop that runs on this thread, as its code may see it.
+pub(super) fn running() -> Option<Rc<Core>> {
+    if HIDDEN.try_with(Cell::get).unwrap_or(true) {
+        return None;
+    }
+    RUNNING
+        .try_with(|running| running.borrow().clone())
+        .unwrap_or_default()
+}
+
+/// Hides the loop that runs on this thread until the guard is dropped.
+pub(super) fn hide_running() -> Visible {
+    let core = RUNNING
+        .try_with(|running| running.borrow().clone())
+        .unwrap_or_default();
+    show_running(core, true)
+}
+
+fn show_running(core: Option<Rc<Core>>, hidden: bool) -> Visible {
+    Visible {
+        core: RUNNING
+            .try_with(|running| running.replace(core))
+            .unwrap_or_default(),
+        hidden: HIDDEN
+            .try_with(|flag| flag.replace(hidden))
+            .unwrap_or_default(),
+    }
+}
+
+/// Restores what was seen before.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Visible {
+    core: Option<Rc<Core>>,
+    hidden: bool,
+}
+
+impl Drop for Visible {
+    fn drop(&mut self) {
+        let before = self.core.take();
+        let _ = RUNNING.try_with(|running| running.replace(before));
+        let _ = HIDDEN.try_with(|flag| flag.set(self.hidden));
+    }
+}
+
+/// A run that is on.
+#[must_use]
+pub(super) struct Run {
+    inside: Option<(LoopGuard, Visible)>,
+    core: Rc<Core>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let core = &self.core;
+        // From here on even this thread's own wakes come through the inbox.
+        self.inside = None;
+        core.runs.set(false);
+        core.ready
+            .borrow_mut()
+            .append(&mut core.arrived.borrow_mut());
+        core.shared.set_state(core.rest.get());
+        if core.close_asked.get() {
+            core.close_now();
+        }
+    }
+}

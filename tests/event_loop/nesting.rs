@@ -1,0 +1,146 @@
+//! Loops, `block_on` and waits inside one another.
+
+use crate::guarded;
+use portage::EventLoop;
+use portage::block_on;
+use portage::event_loop::running_loop;
+use portage::promise;
+use portage::time::sleep;
+use portage::time::yield_now;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::task::Waker;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+#[test]
+fn no_run_begins_inside_a_running_loop_of_this_thread() {
+    guarded(|| {
+        let (event_loop, other) = (EventLoop::new(), EventLoop::new());
+        event_loop
+            .run_until_complete(async {
+                let polled = Cell::new(false);
+                let inner = event_loop.run_until_complete(async { polled.set(true) });
+                assert!(inner.unwrap_err().is_already_running());
+                assert!(other.run_until_stopped().unwrap_err().is_already_running());
+                let nested = block_on(async { other.run_until_complete(async {}) });
+                assert!(
+                    nested.unwrap_err().is_already_running(),
+                    "block_on changes nothing"
+                );
+                assert!(!polled.get());
+            })
+            .unwrap();
+        let inside = block_on(async { other.run_until_complete(async { 1 }) });
+        assert_eq!(inside.unwrap(), 1, "block_on itself is no loop");
+    });
+}
+
+#[test]
+fn running_loop_is_none_inside_block_on_at_any_depth() {
+    guarded(|| {
+        assert!(running_loop().is_none());
+        let event_loop = EventLoop::new();
+        event_loop
+            .run_until_complete(async {
+                assert!(running_loop().is_some());
+                block_on(async { assert!(running_loop().is_none()) });
+                assert!(running_loop().is_some(), "and is there again afterwards");
+            })
+            .unwrap();
+        block_on(async {
+            assert!(running_loop().is_none());
+            event_loop
+                .run_until_complete(async { assert!(running_loop().is_some()) })
+                .unwrap();
+            assert!(running_loop().is_none());
+        });
+    });
+}
+
+#[test]
+fn block_on_nests_three_deep_and_keeps_time() {
+    guarded(|| {
+        let nap = || sleep(Duration::from_millis(1));
+        let depth = block_on(async {
+            nap().await;
+            1 + block_on(async {
+                nap().await;
+                1 + block_on(async {
+                    nap().await;
+                    1
+                })
+            })
+        });
+        assert_eq!(depth, 3);
+    });
+}
+
+/// A token that the inner frame took must not be missed by the outer one.
+#[test]
+fn a_wake_meant_for_the_outer_frame_survives_an_inner_one() {
+    guarded(|| {
+        let (to, wakers) = mpsc::channel::<(Waker, mpsc::Sender<()>)>();
+        let waking = thread::spawn(move || {
+            for (waker, done) in wakers {
+                waker.wake();
+                done.send(()).unwrap();
+            }
+        });
+        let mut polls = 0;
+        block_on(poll_fn(|cx| {
+            polls += 1;
+            if polls == 2 {
+                return Poll::Ready(());
+            }
+            let (done, woken) = mpsc::channel();
+            to.send((cx.waker().clone(), done)).unwrap();
+            woken.recv().unwrap();
+            // Sleeps once, so that it takes the token that lies there.
+            block_on(sleep(Duration::from_millis(2)));
+            Poll::Pending
+        }));
+        drop(to);
+        waking.join().unwrap();
+    });
+}
+
+#[test]
+fn an_inner_block_on_keeps_time_for_the_outer_loop() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let (to, from) = promise::<Instant>();
+        let outer = event_loop.spawn_local(async {
+            let start = Instant::now();
+            sleep(Duration::from_millis(1)).await;
+            start.elapsed()
+        });
+        let (main, sleeper) = event_loop
+            .run_until_complete(async {
+                yield_now().await;
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(20));
+                    to.resolve(Instant::now()).unwrap();
+                });
+                block_on(from).unwrap();
+                (Instant::now(), outer.await.unwrap())
+            })
+            .unwrap();
+        assert!(sleeper >= Duration::from_millis(1) && main <= Instant::now());
+    });
+}
+
+#[test]
+fn waiting_on_the_only_thread_that_could_do_it_is_an_error() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let idle = event_loop.handle().spawn(async {});
+        assert!(idle.wait().unwrap_err().is_would_deadlock());
+        let handle = event_loop.handle();
+        let inside = event_loop.run_until_complete(async { handle.spawn(async {}).wait() });
+        assert!(inside.unwrap().unwrap_err().is_would_deadlock());
+    });
+}

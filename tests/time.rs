@@ -1,0 +1,334 @@
+//! What a user of `time` may rely on.
+
+#![cfg(not(loom))]
+
+use std::cell::RefCell;
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use portage::time::{Sleep, sleep, sleep_until, timeout, yield_now};
+use portage::{EventLoop, block_on};
+
+/// Runs `test` on a thread of its own, so that a hang is a failure.
+fn guarded(test: impl FnOnce() + Send + 'static) {
+    let (done, end) = mpsc::channel();
+    let runner = thread::spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(test));
+        let _ = done.send(());
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+    });
+    end.recv_timeout(Duration::from_secs(30))
+        .expect("the test hangs");
+    if let Err(panic) = runner.join() {
+        resume_unwind(panic);
+    }
+}
+
+struct Unpark(Thread);
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A foreign runtime: knows nothing of this crate.
+fn foreign<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+async fn nap(duration: Duration) {
+    let start = Instant::now();
+    sleep(duration).await;
+    assert!(start.elapsed() >= duration, "never early");
+    sleep_until(start + duration).await;
+}
+
+#[test]
+fn a_sleep_is_never_early_and_ends_wherever_it_is_awaited() {
+    guarded(|| {
+        let naps = [0, 1, 999, 100_000, 1_500_000, 7_000_001].map(Duration::from_nanos);
+        for duration in naps {
+            block_on(nap(duration));
+            foreign(nap(duration));
+            EventLoop::new().run_until_complete(nap(duration)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn equal_deadlines_end_in_order_of_registration() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let tasks: Vec<_> = (0..500)
+            .map(|n| {
+                let order = order.clone();
+                event_loop.spawn_local(async move {
+                    sleep_until(deadline).await;
+                    order.borrow_mut().push(n);
+                })
+            })
+            .collect();
+        event_loop
+            .run_until_complete(async {
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            })
+            .unwrap();
+        assert_eq!(*order.borrow(), (0..500).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn ten_thousand_sleeps_end_in_order_of_their_deadlines() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let start = Instant::now();
+        let ends = Rc::new(RefCell::new(Vec::new()));
+        let tasks: Vec<_> = (0..10_000_u64)
+            .map(|n| {
+                let deadline = start + Duration::from_micros(n * 7_919 % 10_000);
+                let ends = ends.clone();
+                event_loop.spawn_local(async move {
+                    sleep_until(deadline).await;
+                    assert!(Instant::now() >= deadline);
+                    ends.borrow_mut().push(deadline);
+                })
+            })
+            .collect();
+        event_loop
+            .run_until_complete(async {
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            })
+            .unwrap();
+        assert_eq!(ends.borrow().len(), 10_000);
+    });
+}
+
+#[test]
+fn the_longest_duration_is_legal_and_is_never() {
+    guarded(|| {
+        for never in [Duration::MAX, Duration::from_secs(u64::MAX / 2)] {
+            let mut sleep = sleep(never);
+            let limit = timeout(Duration::from_millis(2), &mut sleep);
+            assert!(block_on(limit).is_err());
+            assert!(foreign(timeout(Duration::from_millis(2), sleep)).is_err());
+            assert_eq!(block_on(timeout(never, async { 1 })).unwrap(), 1);
+            let nap = sleep_for(Duration::from_millis(1));
+            assert!(foreign(timeout(never, nap)).is_ok());
+        }
+        assert_eq!(sleep(Duration::MAX).deadline(), None);
+    });
+}
+
+fn sleep_for(duration: Duration) -> Sleep {
+    sleep(duration)
+}
+
+#[test]
+fn a_timeout_polls_the_future_first_and_drops_it_before_it_returns() {
+    guarded(|| {
+        assert_eq!(block_on(timeout(Duration::ZERO, async { 5 })).unwrap(), 5);
+        let alive = Rc::new(());
+        let held = alive.clone();
+        block_on(async {
+            let limit = timeout(Duration::ZERO, async move {
+                let _held = held;
+                pending::<()>().await;
+            });
+            let elapsed = limit.await.unwrap_err();
+            assert_eq!(Rc::strong_count(&alive), 1);
+            assert!(!elapsed.to_string().is_empty());
+        });
+    });
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_dropped_sleep_lets_its_waker_go_at_once() {
+    guarded(|| {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let begun = |place: &dyn Fn(&mut Sleep)| {
+            let mut sleep = sleep(Duration::from_secs(3_600));
+            place(&mut sleep);
+            sleep
+        };
+        let poll = |sleep: &mut Sleep| {
+            assert!(
+                Pin::new(sleep)
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+        };
+        let on_loop = begun(&|sleep| {
+            EventLoop::new()
+                .run_until_complete(async { poll(sleep) })
+                .unwrap();
+        });
+        let in_block_on = begun(&|sleep| block_on(async { poll(sleep) }));
+        let outside = begun(&|sleep| poll(sleep));
+        drop(waker);
+        assert_eq!(Arc::strong_count(&wakes), 4);
+        for (left, sleep) in [on_loop, in_block_on, outside].into_iter().enumerate() {
+            thread::spawn(move || drop(sleep)).join().unwrap();
+            assert_eq!(Arc::strong_count(&wakes), 3 - left);
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    });
+}
+
+/// The loop that was to keep its time idles, or is gone; the waker is called all the same.
+#[test]
+fn a_sleep_begun_on_a_loop_that_ends_fires_wherever_it_is_polled_next() {
+    guarded(|| {
+        for close in [false, true] {
+            let event_loop = EventLoop::new();
+            let deadline = Instant::now() + Duration::from_millis(15);
+            let mut sleep = sleep_until(deadline);
+            event_loop
+                .run_until_complete(poll_fn(|cx| {
+                    assert!(Pin::new(&mut sleep).poll(cx).is_pending());
+                    Poll::Ready(())
+                }))
+                .unwrap();
+            if close {
+                event_loop.close();
+            }
+            thread::spawn(move || foreign(sleep)).join().unwrap();
+            assert!(Instant::now() >= deadline);
+        }
+    });
+}
+
+/// Nobody polls it again before it fires: the wake itself must come.
+#[test]
+fn a_sleep_left_by_its_loop_wakes_its_task() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let (to, from) = mpsc::channel();
+        let waker = waker_that(move || to.send(()).unwrap());
+        let mut sleep = sleep(Duration::from_millis(5));
+        event_loop
+            .run_until_complete(async {
+                let cx = &mut Context::from_waker(&waker);
+                assert!(Pin::new(&mut sleep).poll(cx).is_pending());
+            })
+            .unwrap();
+        from.recv_timeout(Duration::from_secs(20))
+            .expect("the driver fires it");
+        assert!(
+            Pin::new(&mut sleep)
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        );
+    });
+}
+
+fn waker_that(f: impl Fn() + Send + Sync + 'static) -> Waker {
+    struct Call<F>(F);
+    impl<F: Fn() + Send + Sync> Wake for Call<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+    Waker::from(Arc::new(Call(f)))
+}
+
+#[test]
+fn a_task_whose_loop_idles_over_its_deadline_goes_on_in_the_next_run() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let task = event_loop.spawn_local(nap(Duration::from_millis(3)));
+        event_loop.run_until_complete(yield_now()).unwrap();
+        assert!(!task.is_finished());
+        event_loop.run_until_complete(task).unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_may_move_between_threads_and_loops() {
+    guarded(|| {
+        let start = Instant::now();
+        let mut sleep = sleep(Duration::from_millis(20));
+        for _ in 0..3 {
+            sleep = thread::spawn(move || {
+                EventLoop::new()
+                    .run_until_complete(timeout(Duration::from_millis(1), &mut sleep))
+                    .unwrap()
+                    .unwrap_err();
+                sleep
+            })
+            .join()
+            .unwrap();
+        }
+        foreign(sleep);
+        assert!(start.elapsed() >= Duration::from_millis(20));
+    });
+}
+
+/// A loose bound: a rounding to whole milliseconds would be far beyond the median.
+#[test]
+fn a_sleep_of_a_tenth_of_a_millisecond_does_not_take_a_whole_one() {
+    guarded(|| {
+        let mut took: Vec<_> = (0..51)
+            .map(|_| {
+                let start = Instant::now();
+                block_on(sleep(Duration::from_micros(100)));
+                start.elapsed()
+            })
+            .collect();
+        took.sort();
+        assert!(took[25] < Duration::from_millis(1), "median {:?}", took[25]);
+    });
+}
+
+#[test]
+fn the_futures_are_send_where_their_content_is() {
+    fn send<T: Send>(_: &T) {}
+    fn sync_unpin<T: Sync + Unpin + 'static>(_: &T) {}
+    let sleep = sleep(Duration::ZERO);
+    send(&sleep);
+    sync_unpin(&sleep);
+    send(&timeout(Duration::ZERO, async {}));
+    send(&yield_now());
+    assert!(format!("{sleep:?}").contains("deadline"));
+}
+
+#[test]
+fn an_elapsed_sleep_stays_elapsed() {
+    guarded(|| {
+        let mut sleep = sleep(Duration::ZERO);
+        for _ in 0..2 {
+            block_on(&mut sleep);
+        }
+    });
+}
