@@ -1,0 +1,189 @@
+//! Allocations are counted, not timed: one per job or task with its handle, none more for an
+//! empty context.
+
+#![cfg(not(loom))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
+
+use portage::context::ContextVar;
+use portage::promise::promise;
+use portage::{Job, JoinError};
+
+/// Counts what each thread asks for.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count(bytes: usize) {
+    // a thread that ends may allocate after its locals are gone
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    let _ = BYTES.try_with(|sum| sum.set(sum.get() + bytes));
+}
+
+// SAFETY: everything is passed on to `System` unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's promise about `layout` is ours.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `System` with this layout.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        // SAFETY: `block` came from `System` with this layout; `size` is the caller's promise.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations and bytes of this thread during `f`.
+fn cost<R>(f: impl FnOnce() -> R) -> (usize, usize, R) {
+    let (calls, bytes) = (CALLS.get(), BYTES.get());
+    let value = f();
+    (CALLS.get() - calls, BYTES.get() - bytes, value)
+}
+
+/// Like [`cost`], without what only the first call pays.
+fn warm_cost<R>(mut f: impl FnMut() -> R) -> (usize, usize) {
+    for _ in 0..3 {
+        drop(f());
+    }
+    let (calls, bytes, value) = cost(&mut f);
+    drop(value);
+    (calls, bytes)
+}
+
+fn closure_of_32_bytes() -> impl FnOnce() -> u64 + Send + 'static {
+    let data = std::hint::black_box([1u64; 4]);
+    move || std::hint::black_box(data).iter().sum()
+}
+
+#[test]
+fn the_counter_counts() {
+    let (calls, bytes, _) = cost(|| Box::new([0u8; 40]));
+    assert_eq!((calls, bytes), (1, 40));
+    assert_eq!(cost(|| 1).0, 0);
+}
+
+#[test]
+fn a_promise_is_one_allocation() {
+    let (calls, _) = warm_cost(|| {
+        let (writer, reader) = promise::<u64>();
+        writer.resolve(1).expect("nobody cancelled");
+        reader.wait().expect("a value")
+    });
+    assert_eq!(calls, 1);
+}
+
+#[test]
+fn looking_starting_and_cancelling_allocate_nothing() {
+    let (writer, mut reader) = promise::<u64>();
+    let (calls, _, ()) = cost(|| {
+        assert!(writer.start());
+        let _ = (reader.is_finished(), reader.is_running(), reader.id());
+        assert!(reader.try_take().is_none());
+        let _ = reader.cancel();
+        let copy = reader.cancel_handle().clone();
+        let _ = copy.is_cancelled();
+    });
+    assert_eq!(calls, 0);
+}
+
+#[test]
+fn a_promise_dropped_unresolved_allocates_no_more() {
+    let (calls, _) = warm_cost(|| {
+        let (writer, reader) = promise::<u64>();
+        drop(writer);
+        reader.wait().expect_err("lost")
+    });
+    assert_eq!(calls, 1);
+    let (calls, _) = warm_cost(|| {
+        let (_writer, reader) = promise::<u64>();
+        let _ = reader.cancel();
+        reader.wait().expect_err("cancelled")
+    });
+    assert_eq!(calls, 1);
+}
+
+#[test]
+fn an_error_without_text_allocates_nothing() {
+    assert_eq!(warm_cost(JoinError::cancelled).0, 0);
+}
+
+#[test]
+fn a_job_with_its_handle_is_one_allocation() {
+    let closure = closure_of_32_bytes();
+    assert_eq!(size_of_val(&closure), 32);
+    drop(closure);
+    let (calls, bytes) = warm_cost(|| {
+        let (job, handle) = Job::new(closure_of_32_bytes());
+        job.run();
+        handle.wait().expect("a value")
+    });
+    assert_eq!(calls, 1);
+    assert!(bytes <= 128, "{bytes} bytes");
+}
+
+#[test]
+fn the_output_shares_the_block_of_the_closure() {
+    let (calls, bytes) = warm_cost(|| {
+        let (job, handle) = Job::new(|| [7u64; 8]);
+        job.run();
+        handle.wait().expect("a value")
+    });
+    assert_eq!(calls, 1);
+    assert!(bytes <= 160, "{bytes} bytes");
+}
+
+#[test]
+fn a_job_with_a_static_name_costs_what_is_written_down() {
+    let (calls, _) = warm_cost(|| {
+        let (job, handle) = Job::named("static", || 1);
+        job.run();
+        handle.wait().expect("a value")
+    });
+    assert!(calls <= 2, "{calls} allocations");
+}
+
+#[test]
+fn capturing_a_context_allocates_nothing() {
+    static NUMBER: ContextVar<u64> = ContextVar::new("number");
+    let _scope = NUMBER.scope(5);
+    let (calls, _) = warm_cost(|| {
+        let (job, handle) = Job::new(|| NUMBER.with(|number| number.copied()));
+        job.run();
+        assert_eq!(handle.wait().expect("a value"), Some(5));
+    });
+    assert_eq!(calls, 1, "capturing is O(1)");
+}
+
+#[test]
+fn waiting_and_polling_allocate_nothing() {
+    let (writer, mut reader) = promise::<u64>();
+    let waker = std::task::Waker::noop();
+    let mut cx = std::task::Context::from_waker(waker);
+    let mut poll = || {
+        let mut look = std::pin::pin!(poll_fn(|cx| {
+            let pending = std::pin::Pin::new(&mut reader).poll(cx).is_pending();
+            assert!(pending);
+            Poll::Ready(())
+        }));
+        assert!(look.as_mut().poll(&mut cx).is_ready());
+    };
+    poll();
+    assert_eq!(cost(&mut poll).0, 0);
+    drop(writer);
+}
