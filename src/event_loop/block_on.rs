@@ -56,3 +56,43 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::block_on;
+    use crate::base::sync::Arc;
+    use crate::base::sync::atomic::{AtomicUsize, Ordering};
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    /// Question: can a wake that races the sleep be lost, or come without what was written
+    /// before it? Two wakes of one thread; every interleaving.
+    ///
+    /// Must fail when: a wake does not set the signal, or not with Release; it does not wake
+    /// the thread; the signal is not taken with Acquire.
+    #[test]
+    fn loom_inbox_wake_races_block_on() {
+        loom::model(|| {
+            let data = Arc::new(AtomicUsize::new(0));
+            let mut waking = None;
+            block_on(poll_fn(|cx| {
+                if waking.is_none() {
+                    let (data, waker) = (data.clone(), cx.waker().clone());
+                    waking = Some(loom::thread::spawn(move || {
+                        data.store(1, Ordering::Relaxed);
+                        waker.wake_by_ref();
+                        data.store(2, Ordering::Relaxed);
+                        waker.wake();
+                    }));
+                    return Poll::Pending;
+                }
+                match data.load(Ordering::Relaxed) {
+                    0 => panic!("woken without what was written before"),
+                    1 => Poll::Pending,
+                    _ => Poll::Ready(()),
+                }
+            }));
+            waking.expect("it was polled").join().unwrap();
+        });
+    }
+}

@@ -173,8 +173,8 @@ mod models {
     use crate::base::sync::Arc;
     use std::collections::VecDeque;
 
-    fn push(inbox: &Inbox<u8>, unparker: &Unparker, item: u8) -> bool {
-        match inbox.push(item, Kind::New) {
+    fn push(inbox: &Inbox<u8>, unparker: &Unparker, item: u8, kind: Kind) -> bool {
+        match inbox.push(item, kind) {
             Pushed::First => unparker.unpark(),
             Pushed::Behind => {}
             Pushed::Refused(_) => return false,
@@ -182,8 +182,19 @@ mod models {
         true
     }
 
-    /// Question: can the owner sleep while an item lies in the inbox? Two pushers, one item
-    /// each; every interleaving.
+    /// What a loop does while it has nothing else to do.
+    fn take_two(inbox: &Inbox<u8>, parker: &Parker) {
+        let mut taken = VecDeque::new();
+        while taken.len() < 2 {
+            inbox.take(&mut taken);
+            if taken.len() < 2 && !inbox.has_mail() {
+                parker.park();
+            }
+        }
+    }
+
+    /// Question: can the owner sleep while an item lies in the inbox? One pusher with two
+    /// items, every interleaving.
     ///
     /// Must fail when: the first push does not wake; `filled` is not set; `take` resets
     /// `filled` after the lock is free.
@@ -192,19 +203,36 @@ mod models {
         loom::model(|| {
             let inbox = Arc::new(Inbox::new());
             let parker = Parker::new();
+            let (theirs, unparker) = (inbox.clone(), parker.unparker().clone());
+            let pusher = loom::thread::spawn(move || {
+                assert!(push(&theirs, &unparker, 1, Kind::New));
+                assert!(push(&theirs, &unparker, 2, Kind::Woken));
+            });
+            take_two(&inbox, &parker);
+            pusher.join().unwrap();
+        });
+    }
+
+    /// Question: the same for two pushers, of whom the second relies on the first one's wake.
+    /// At most two preemptions.
+    ///
+    /// Must fail when: as above.
+    #[test]
+    fn loom_inbox_two_pushes_race_park() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let inbox = Arc::new(Inbox::new());
+            let parker = Parker::new();
             let pushers: Vec<_> = (0..2)
                 .map(|item| {
                     let (inbox, unparker) = (inbox.clone(), parker.unparker().clone());
-                    loom::thread::spawn(move || assert!(push(&inbox, &unparker, item)))
+                    loom::thread::spawn(move || {
+                        assert!(push(&inbox, &unparker, item, Kind::New));
+                    })
                 })
                 .collect();
-            let mut taken = VecDeque::new();
-            while taken.len() < 2 {
-                inbox.take(&mut taken);
-                if taken.len() < 2 && !inbox.has_mail() {
-                    parker.park();
-                }
-            }
+            take_two(&inbox, &parker);
             pushers
                 .into_iter()
                 .for_each(|pusher| pusher.join().unwrap());
@@ -212,7 +240,7 @@ mod models {
     }
 
     /// Question: can an item that races the close be lost, neither taken, nor handed out by
-    /// `seal`, nor refused?
+    /// `seal`, nor refused? New work and a wake, every interleaving.
     ///
     /// Must fail when: `seal` does not set the state; a refused item is reported as in.
     #[test]
@@ -223,9 +251,8 @@ mod models {
             let parker = Parker::new();
             let unparker = parker.unparker().clone();
             let pusher = loom::thread::spawn(move || {
-                (0..2)
-                    .filter(|item| push(&theirs, &unparker, *item))
-                    .count()
+                let new = push(&theirs, &unparker, 1, Kind::New);
+                usize::from(new) + usize::from(push(&theirs, &unparker, 2, Kind::Woken))
             });
             let mut taken = VecDeque::new();
             inbox.take(&mut taken);
@@ -233,7 +260,6 @@ mod models {
             inbox.take(&mut taken);
             taken.extend(inbox.seal());
             assert_eq!(pusher.join().unwrap(), taken.len());
-            inbox.take(&mut taken);
             assert_eq!(inbox.seal().len(), 0, "nothing comes in behind the seal");
         });
     }
