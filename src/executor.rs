@@ -155,7 +155,7 @@ impl<E: Executor + ?Sized> Executor for &E {
     }
 }
 
-impl<E: Executor + ?Sized> Executor for std::sync::Arc<E> {
+impl<E: Executor + ?Sized> Executor for Arc<E> {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
         (**self).execute(job)
     }

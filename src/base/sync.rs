@@ -176,15 +176,3 @@ pub(crate) use parking_lot::Mutex as StaticMutex;
 /// Numbers that may stand in a `static`, also in a model, where they are real and not modelled:
 /// only for keys and serials, which publish nothing.
 pub(crate) use std::sync::atomic as plain;
-
-/// Lets time pass, where nothing can tell when to go on.
-#[cfg(not(loom))]
-pub(crate) fn pause(time: std::time::Duration) {
-    thread::sleep(time);
-}
-
-/// Lets other threads go on.
-#[cfg(loom)]
-pub(crate) fn pause(_time: std::time::Duration) {
-    thread::yield_now();
-}

@@ -9,18 +9,17 @@
 //! Who may touch which field, and when, stands in the [parent module](super).
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
+use super::control;
+use super::end;
 use super::id::TaskId;
 use super::run;
-use super::schedule::{Completion, Home, Schedule};
+use super::schedule::{Completion, Home, Schedule, WakeKind};
 use super::side::{Origin, Side};
-use super::state::{
-    CANCEL, DONE, HANDLE, LATE, PREVENTED, REPORTED, Release, STARTED, Snapshot, TAKEN, WORK, Word,
-};
+use super::state::{CANCEL, DONE, LATE, PREVENTED, REPORTED, Release, Snapshot, WORK, Word};
 use super::unhandled;
 use super::watch::{Callback, Watchers};
 use crate::base::contain::contained_drop;
@@ -202,12 +201,6 @@ pub(crate) struct TaskRef(NonNull<Header>);
 /// A reference that keeps the memory, and may cancel.
 pub(crate) struct Hold(NonNull<Header>);
 
-/// The reading half, without its public clothes.
-pub(crate) struct Reader<T> {
-    cell: NonNull<Header>,
-    outcome: PhantomData<T>,
-}
-
 // SAFETY: what a driver may do to the work is decided by the word; work that must stay on its
 // thread is run and dropped there only (invariant 5 of the parent module).
 unsafe impl Send for TaskRef {}
@@ -217,14 +210,6 @@ unsafe impl Sync for TaskRef {}
 unsafe impl Send for Hold {}
 // SAFETY: as for `TaskRef`.
 unsafe impl Sync for Hold {}
-// SAFETY: the reader moves a `T` out of the cell, maybe on another thread than the one that put
-// it in, which is what `T: Send` allows.
-unsafe impl<T: Send> Send for Reader<T> {}
-// SAFETY: `&Reader<T>` gives no `&T`; all else goes through the word.
-unsafe impl<T: Send> Sync for Reader<T> {}
-impl<T> Unpin for Reader<T> {}
-impl<T> UnwindSafe for Reader<T> {}
-impl<T> RefUnwindSafe for Reader<T> {}
 impl UnwindSafe for Hold {}
 impl RefUnwindSafe for Hold {}
 impl UnwindSafe for TaskRef {}
@@ -265,11 +250,11 @@ impl TaskRef {
     /// Does nothing to a task that is running, or finished. Work that must stay on another
     /// thread is left to that thread's next `run` or `shut_down`.
     pub(crate) fn shut_down(self) {
-        run::refuse(self.header());
+        control::refuse(self.header());
     }
 
     pub(crate) fn cancel(&self) -> Cancel {
-        run::cancel(self.header())
+        control::cancel(self.header())
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -338,11 +323,11 @@ pub(super) unsafe fn release_driver(cell: NonNull<Header>) {
             Release::Nothing => return,
             // SAFETY: the word says that no reference is left; we were the last.
             Release::Free => return unsafe { free(cell) },
-            Release::Lose => run::lose(header),
+            Release::Lose => control::lose(header),
             Release::Orphan => {
                 // SAFETY: the driver stayed with us, and goes along here.
                 let task = unsafe { TaskRef::from_raw(cell) };
-                return run::schedule_orphan(task);
+                return run::schedule(task, WakeKind::Woken);
             }
         }
     }
@@ -391,12 +376,12 @@ impl Hold {
     }
 
     pub(crate) fn cancel(&self) -> Cancel {
-        run::cancel(self.header())
+        control::cancel(self.header())
     }
 
     /// See [`TaskRef::shut_down`].
     pub(crate) fn shut_down(&self) {
-        run::refuse(self.header());
+        control::refuse(self.header());
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -422,7 +407,7 @@ impl Hold {
 
     /// Runs `callback` at the end, or at once when that was before.
     pub(crate) fn on_complete(&self, callback: Callback) {
-        run::on_complete(self.header(), callback);
+        end::on_complete(self.header(), callback);
     }
 
     /// Was its failure reported already?
@@ -472,7 +457,7 @@ impl fmt::Debug for Hold {
 /// # Safety
 ///
 /// 1. The caller owns one holder of the live cell and does not use it after.
-unsafe fn release_holder(cell: NonNull<Header>) {
+pub(super) unsafe fn release_holder(cell: NonNull<Header>) {
     // SAFETY: the holder of duty 1 holds the cell until the turn.
     let header = unsafe { cell.as_ref() };
     if header.word.turn(Snapshot::holder_gone) == Release::Free {
@@ -481,148 +466,9 @@ unsafe fn release_holder(cell: NonNull<Header>) {
     }
 }
 
-fn is_cancelled(header: &Header) -> bool {
+pub(super) fn is_cancelled(header: &Header) -> bool {
     let now = header.word.load();
     now.has(CANCEL | PREVENTED) || now.has(DONE) && now.family() == Some(Family::Cancelled)
-}
-
-impl<T> Reader<T> {
-    /// Takes over the holder of a new cell's reading half.
-    ///
-    /// # Safety
-    ///
-    /// 1. `cell` is a live cell whose output is a `Result<T, JoinError>`.
-    /// 2. The caller owns the one holder that stands for `HANDLE`, which it gives up.
-    pub(super) unsafe fn from_raw(cell: NonNull<Header>) -> Self {
-        Self {
-            cell,
-            outcome: PhantomData,
-        }
-    }
-
-    pub(super) fn header(&self) -> &Header {
-        // SAFETY: the reading half is a holder (invariant 1).
-        unsafe { self.cell.as_ref() }
-    }
-
-    /// Takes the outcome if it is there. A second take gives the error that says so.
-    pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
-        use super::state::Take;
-        match self.header().word.turn(Snapshot::take) {
-            Take::Pending => None,
-            Take::Taken => Some(Err(JoinError::taken())),
-            Take::Bare(family) => Some(Err(bare(family))),
-            // SAFETY: the turn has set TAKEN, so the slot is ours.
-            Take::Slot => Some(unsafe { self.read_slot() }),
-        }
-    }
-
-    /// # Safety
-    ///
-    /// 1. The caller has set `TAKEN` on a cell with `OUTPUT`, so that the slot is its own.
-    unsafe fn read_slot(&self) -> Result<T, JoinError> {
-        let header = self.header();
-        let failed = header.word.peek().family().is_some();
-        // A reporter may be reading a failure; it holds this lock while it does.
-        let _guard = failed.then(|| header.watchers.lock());
-        // SAFETY: the vtable was made for this cell.
-        let slot = unsafe { (header.vtable.output)(self.cell) };
-        // SAFETY: duty 1: the slot is filled and the caller's; it is read once, here.
-        unsafe { slot.cast::<Result<T, JoinError>>().read() }
-    }
-
-    /// Has `waker` called at the end; true when that was before.
-    pub(crate) fn watch(&self, waker: &std::task::Waker) -> bool {
-        run::watch(self.header(), waker)
-    }
-
-    pub(crate) fn hold(&self) -> Hold {
-        Hold::of(self.header())
-    }
-
-    pub(crate) fn cancel(&self) -> Cancel {
-        run::cancel(self.header())
-    }
-
-    pub(crate) fn is_finished(&self) -> bool {
-        self.header().word.load().has(DONE)
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        let now = self.header().word.load();
-        now.has(STARTED) && !now.has(DONE)
-    }
-
-    /// Was it told to stop, or did it end cancelled?
-    pub(crate) fn is_cancelled(&self) -> bool {
-        is_cancelled(self.header())
-    }
-
-    pub(crate) fn is_consumed(&self) -> bool {
-        self.header().word.load().has(TAKEN)
-    }
-
-    pub(crate) fn id(&self) -> TaskId {
-        self.header().id
-    }
-
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.header().side().name()
-    }
-
-    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
-        self.header().spawned_at
-    }
-
-    /// The task at the root of this chain, and where it lives.
-    pub(crate) fn origin(&self) -> Origin {
-        self.header().origin()
-    }
-
-    /// The pool whose workers, or a joiner in their place, may run this task's work.
-    pub(crate) fn pool(&self) -> Option<u64> {
-        match self.header().home()?.home() {
-            Home::Pool(pool) if self.header().vtable.is_far == (false, false) => Some(pool),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn is_job(&self) -> bool {
-        self.header().vtable.is_job
-    }
-
-    /// Runs the work right here if nobody has claimed it; true if it did.
-    pub(crate) fn run_here(&self) -> bool {
-        let header = self.header();
-        if !header.word.turn(Snapshot::claim_unstarted) {
-            return false;
-        }
-        // SAFETY: the turn has added a driver, for us.
-        let task = unsafe { TaskRef::from_raw(self.cell) };
-        run::run_claimed(task);
-        true
-    }
-}
-
-impl<T> Drop for Reader<T> {
-    fn drop(&mut self) {
-        let header = self.header();
-        let watcher = header.word.peek().has(HANDLE);
-        debug_assert!(watcher, "the reading half goes once");
-        run::leave(header);
-        // SAFETY: the reading half owns one holder and gives it up here.
-        unsafe { release_holder(self.cell) }
-    }
-}
-
-impl<T> fmt::Debug for Reader<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = self.header();
-        f.debug_struct("Reader")
-            .field("id", &header.id)
-            .field("state", &header.word.peek())
-            .finish()
-    }
 }
 
 /// The error of a family that needs no slot.

@@ -70,8 +70,3 @@ pub(crate) fn is_cancelled() -> bool {
 pub(crate) fn is_running_here(id: TaskId) -> bool {
     find(|task| (task.id == id).then_some(())).is_some()
 }
-
-/// The innermost running task.
-pub(crate) fn id() -> Option<TaskId> {
-    find(|task| Some(task.id))
-}

@@ -9,9 +9,11 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context as Cx, Poll};
 
-use super::cell::{Birth, Cell, Header, Hold, Reader, TaskRef, VTable, release_driver};
+use super::cell::{Birth, Cell, Header, Hold, TaskRef, VTable, release_driver};
+use super::end;
 use super::id::TaskId;
-use super::run::{self, AsLocal, AsRemote, AsTask, FutureTable, JobTable, PromiseTable};
+use super::reader::Reader;
+use super::run::{FutureTable, JobTable, PromiseTable};
 use super::schedule::Schedule;
 use super::side::{Derived, Named, Origin, Plain, Settling, Side, Writing};
 use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, Snapshot};
@@ -127,7 +129,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let vtable = const { &FutureTable::<F, Plain>::table::<AsTask>() };
+    let vtable = const { &FutureTable::<F, Plain>::SHARED };
     any_future(
         spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)),
         Plain,
@@ -145,7 +147,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let vtable = const { &FutureTable::<F, Plain>::table::<AsLocal>() };
+    let vtable = const { &FutureTable::<F, Plain>::LOCAL };
     any_future(
         spawned.birth(FUTURE | SCHEDULED, vtable, Some(home)),
         Plain,
@@ -165,7 +167,7 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    let vtable = const { &FutureTable::<Remote<C, F>, Settling>::table::<AsRemote>() };
+    let vtable = const { &FutureTable::<Remote<C, F>, Settling>::REMOTE };
     let birth = spawned.birth(FUTURE | SCHEDULED, vtable, Some(home));
     any_future(birth, Settling::new(settle), Remote::Create(create))
 }
@@ -267,7 +269,7 @@ impl<T> Writer<T> {
     pub(crate) fn resolve(self, outcome: Result<T, JoinError>) -> Result<(), Result<T, JoinError>> {
         self.cell().side.forget_upstream();
         // SAFETY: this is the one writer of a live promise, and it is used up.
-        unsafe { run::resolve::<T, Writing>(self.cell, outcome) }
+        unsafe { end::resolve::<T, Writing>(self.cell, outcome) }
     }
 
     /// Has the reader told it to stop, or prevented it?

@@ -45,15 +45,19 @@
 //! ([`promise`](crate::promise)).
 
 mod cell;
+mod control;
 mod current;
+mod end;
 mod id;
 mod make;
 #[cfg(all(test, loom))]
 mod models;
+mod reader;
 mod run;
 mod schedule;
 mod side;
 mod state;
+mod typed;
 mod unhandled;
 mod waker;
 mod watch;
@@ -66,11 +70,12 @@ pub use id::TaskId;
 pub use schedule::Completion;
 pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};
 
-pub(crate) use cell::{Hold, Reader, TaskRef};
-pub(crate) use current::{id as current_id, is_cancelled, is_running_here};
+pub(crate) use cell::{Hold, TaskRef};
+pub(crate) use current::{is_cancelled, is_running_here};
 pub(crate) use make::{
     Spawned, Writer, derived_job, future, job, late_job, local, promise, remote,
 };
+pub(crate) use reader::Reader;
 pub(crate) use schedule::{Ended, Home, Schedule, WakeKind};
 pub(crate) use side::Origin;
 pub(crate) use unhandled::report_failure;

@@ -34,6 +34,10 @@ impl fmt::Debug for Callback {
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     pub(super) waker: Option<Waker>,
+    #[allow(
+        clippy::box_collection,
+        reason = "one word in every cell, for what most cells do not have"
+    )]
     callbacks: Option<Box<Vec<Callback>>>,
 }
 

@@ -1,0 +1,69 @@
+//! Ends that come from outside the work: a cancel, a refusal, a loss.
+
+use std::ptr::NonNull;
+
+use super::cell::{Cancel, Header, TaskRef};
+use super::end::end;
+use super::run::{abort, drop_work, schedule};
+use super::schedule::WakeKind;
+use super::state::{Refuse, STARTED, Stop, WORK};
+use crate::join_error::Family;
+
+/// Tells the task to stop.
+pub(super) fn cancel(header: &Header) -> Cancel {
+    match header.word.turn(|now| now.stop(header.is_here(false))) {
+        Stop::Prevent => {
+            if header.word.peek().has(WORK) {
+                // SAFETY: the turn has set RUNNING for us, and nobody has claimed the work.
+                unsafe { drop_work(header) };
+            }
+            end(header, Some(Family::Cancelled), false, false);
+            header.side().told();
+            Cancel::Prevented
+        }
+        Stop::PreventFar => {
+            end(header, Some(Family::Cancelled), false, true);
+            Cancel::Prevented
+        }
+        Stop::Push => {
+            // SAFETY: the turn has added a driver, for the queue.
+            let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
+            schedule(task, WakeKind::Woken);
+            Cancel::Requested
+        }
+        Stop::Notify => {
+            header.side().told();
+            Cancel::Requested
+        }
+        Stop::Requested => Cancel::Requested,
+        Stop::Prevented => Cancel::Prevented,
+        Stop::TooLate => Cancel::TooLate,
+    }
+}
+
+/// The executor refuses the task.
+pub(super) fn refuse(header: &Header) {
+    match header
+        .word
+        .turn(|now| now.refuse(header.is_here(now.has(STARTED))))
+    {
+        // SAFETY: the turn has set RUNNING for us, and a cell with an executor has its work
+        // until it is claimed.
+        Refuse::Abort => unsafe { abort(header, Family::ShutDown) },
+        Refuse::AbortFar => end(header, Some(Family::ShutDown), false, true),
+        // SAFETY: the turn has cleared WORK for us, which makes the work ours alone.
+        Refuse::DropWork => unsafe { drop_work(header) },
+        Refuse::Nothing => {}
+    }
+}
+
+/// Nobody is left who could bring the outcome about.
+pub(super) fn lose(header: &Header) {
+    let has_work = header.word.peek().has(WORK);
+    let here = header.is_here(false);
+    if has_work && here {
+        // SAFETY: the turn has set RUNNING for us, and nobody has claimed the work.
+        unsafe { drop_work(header) };
+    }
+    end(header, Some(Family::Lost), false, has_work && !here);
+}

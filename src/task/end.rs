@@ -1,0 +1,230 @@
+//! The end of every task: publish, then tell.
+//!
+//! The order is always the same: the work is dropped, the outcome is put into the slot, the
+//! executor's account is written, the word says `DONE`, and only then wakers and callbacks are
+//! called, with no lock held.
+
+use std::ptr::NonNull;
+use std::task::Waker;
+
+use super::cell::{Header, Hold, completion};
+use super::schedule::{Completion, Ended};
+use super::side::Side;
+use super::state::{DONE, HANDLE, REPORTED, STARTED, SUSPENDED, Snapshot, Take, WATCHED};
+use super::typed::Typed;
+use super::unhandled;
+use super::watch::Callback;
+use crate::base::contain::{contain, discard};
+use crate::deferred;
+use crate::join_error::{Family, JoinError};
+
+/// Puts the outcome into the slot and publishes it.
+///
+/// # Safety
+///
+/// 1. `cell` is a live `Cell<W, T, S>`.
+/// 2. The caller owns the work, which is gone, and the slot, which is empty.
+pub(super) unsafe fn finish<W, T, S: Side + 'static>(
+    cell: NonNull<Header>,
+    outcome: Result<T, JoinError>,
+) {
+    // SAFETY: duty 1; the caller's reference holds the cell throughout.
+    let header = unsafe { cell.as_ref() };
+    let family = outcome.as_ref().err().map(JoinError::family);
+    let filled = fills_slot(family);
+    if filled {
+        // SAFETY: duties 1 and 2.
+        unsafe { Typed::<W, T, S>::fill(cell, outcome) };
+    }
+    end(header, family, filled, false);
+}
+
+/// Values and errors with a content of their own go into the slot, the rest into the word.
+fn fills_slot(family: Option<Family>) -> bool {
+    matches!(family, None | Some(Family::Panicked | Family::Failed))
+}
+
+/// Writes the executor's account, publishes, then tells.
+pub(super) fn end(header: &Header, family: Option<Family>, output: bool, keep_work: bool) {
+    let how = completion(family);
+    let now = header.word.load();
+    if let Some(home) = header.home() {
+        home.ended(Ended {
+            id: header.id,
+            started: now.has(STARTED),
+            suspended: now.has(SUSPENDED),
+            how,
+        });
+    }
+    let old = header
+        .word
+        .change(|now| now.publish(family, output, keep_work));
+    published(header, old, output, how);
+}
+
+/// After the publication: an outcome that nobody waits for goes, everybody else is told.
+fn published(header: &Header, old: Snapshot, output: bool, how: Completion) {
+    if output && !old.has(HANDLE) {
+        // SAFETY: the publishing turn has set TAKEN on our behalf, as no reader is left.
+        unsafe { discard_output(header, how) };
+    }
+    if old.has(WATCHED) {
+        tell(header, how);
+    }
+}
+
+/// Reports a failure that nobody collected, and drops the outcome.
+///
+/// # Safety
+///
+/// 1. The caller owns the slot, and it is filled.
+unsafe fn discard_output(header: &Header, how: Completion) {
+    let cell = NonNull::from(header);
+    if matches!(how, Completion::Panicked | Completion::Failed) && !header.word.peek().has(REPORTED)
+    {
+        // SAFETY: duty 1; the vtable was made for this cell.
+        if let Some(error) = unsafe { (header.vtable.error)(cell) } {
+            unhandled::report(header, error.report());
+        }
+    }
+    // SAFETY: duty 1; the vtable was made for this cell.
+    let dropped = contain(|| unsafe { (header.vtable.drop_output)(cell) });
+    if let Err(payload) = dropped {
+        unhandled::report_panic(header, "the destructor of an outcome", payload);
+    }
+}
+
+/// Wakes the reader and runs the callbacks, with no lock held.
+fn tell(header: &Header, how: Completion) {
+    let (waker, callbacks) = {
+        let mut watchers = header.watchers.lock();
+        (watchers.waker.take(), watchers.take_callbacks())
+    };
+    if let Some(waker) = waker {
+        if let Err(payload) = contain(|| waker.wake()) {
+            unhandled::report_panic(header, "a waker", payload);
+        }
+    }
+    if !callbacks.is_empty() {
+        let task = Hold::of(header);
+        deferred::run(move || {
+            for callback in callbacks {
+                call(task.header(), callback, how);
+            }
+        });
+    }
+}
+
+fn call(header: &Header, callback: Callback, how: Completion) {
+    match callback {
+        Callback::Call(callback) => {
+            if let Err(payload) = contain(|| callback(how)) {
+                unhandled::report_panic(header, "a callback", payload);
+            }
+        }
+        Callback::Next(task) => task.run(),
+    }
+}
+
+/// Registers `callback`, or runs it at once when the task has ended.
+pub(super) fn on_complete(header: &Header, callback: Callback) {
+    let late = {
+        let mut watchers = header.watchers.lock();
+        if header.word.load().has(DONE) {
+            vec![callback]
+        } else {
+            watchers.add(callback);
+            let old = header.word.set(WATCHED);
+            if old.has(DONE) && !old.has(WATCHED) {
+                watchers.take_callbacks()
+            } else {
+                Vec::new()
+            }
+        }
+    };
+    let how = completion(header.word.load().family());
+    for callback in late {
+        call(header, callback, how);
+    }
+}
+
+/// Registers `waker` in place of an older one; true when the task has ended.
+pub(super) fn watch(header: &Header, waker: &Waker) -> bool {
+    if header.word.load().has(DONE) {
+        return true;
+    }
+    {
+        let watchers = header.watchers.lock();
+        let known = watchers.waker.as_ref();
+        if known.is_some_and(|known| known.will_wake(waker)) {
+            drop(watchers);
+            return header.word.load().has(DONE);
+        }
+    }
+    let mut waker = Some(waker.clone());
+    let (old, done) = {
+        let mut watchers = header.watchers.lock();
+        let old = std::mem::replace(&mut watchers.waker, waker.take());
+        let before = header.word.set(WATCHED);
+        if before.has(DONE) && !before.has(WATCHED) {
+            waker = watchers.waker.take();
+        }
+        (old, before.has(DONE))
+    };
+    // Wakers are user's values: dropped with no lock held.
+    drop(old);
+    drop(waker);
+    done
+}
+
+/// The reading half goes: its waker goes, and an outcome that is there.
+pub(super) fn leave(header: &Header) {
+    if header.word.peek().has(WATCHED) {
+        let waker = header.watchers.lock().waker.take();
+        if let Err(payload) = contain(|| drop(waker)) {
+            discard(payload);
+        }
+    }
+    if header.word.turn(Snapshot::leave) == Take::Slot {
+        let how = completion(header.word.load().family());
+        // SAFETY: the turn has set TAKEN for us.
+        unsafe { discard_output(header, how) };
+    }
+}
+
+/// Resolves a promise with what the writer says; gives it back when it was cancelled before.
+///
+/// # Safety
+///
+/// 1. `cell` is a live promise `Cell<(), T, S>`, and the caller is its one writer.
+pub(super) unsafe fn resolve<T, S: Side + 'static>(
+    cell: NonNull<Header>,
+    outcome: Result<T, JoinError>,
+) -> Result<(), Result<T, JoinError>> {
+    // SAFETY: duty 1; the writer holds the cell throughout.
+    let header = unsafe { cell.as_ref() };
+    if header.word.load().resolve(None, false).0.is_none() {
+        return Err(outcome);
+    }
+    let family = outcome.as_ref().err().map(JoinError::family);
+    let filled = fills_slot(family);
+    let mut spare = None;
+    if filled {
+        // SAFETY: only the one writer touches the slot before DONE says OUTPUT.
+        unsafe { Typed::<(), T, S>::fill(cell, outcome) };
+    } else {
+        spare = Some(outcome);
+    }
+    match header.word.turn(|now| now.resolve(family, filled)) {
+        Some(old) => {
+            published(header, old, filled, completion(family));
+            Ok(())
+        }
+        None => Err(match spare {
+            Some(outcome) => outcome,
+            // SAFETY: a canceller was first; it publishes without OUTPUT, so the slot is still
+            // the writer's, who has filled it above.
+            None => unsafe { Typed::<(), T, S>::empty(cell) },
+        }),
+    }
+}

@@ -1,0 +1,167 @@
+//! The reading half of a cell: takes the outcome, once.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
+
+use super::cell::{Cancel, Header, Hold, TaskRef, bare, is_cancelled, release_holder};
+use super::control;
+use super::end;
+use super::id::TaskId;
+use super::run;
+use super::schedule::Home;
+use super::side::Origin;
+use super::state::{DONE, STARTED, Snapshot, TAKEN, Take};
+use crate::join_error::JoinError;
+
+/// The reading half, without its public clothes.
+pub(crate) struct Reader<T> {
+    cell: NonNull<Header>,
+    outcome: PhantomData<T>,
+}
+
+// SAFETY: the reader moves a `T` out of the cell, maybe on another thread than the one that put
+// it in, which is what `T: Send` allows.
+unsafe impl<T: Send> Send for Reader<T> {}
+// SAFETY: `&Reader<T>` gives no `&T`; all else goes through the word.
+unsafe impl<T: Send> Sync for Reader<T> {}
+impl<T> Unpin for Reader<T> {}
+impl<T> UnwindSafe for Reader<T> {}
+impl<T> RefUnwindSafe for Reader<T> {}
+
+impl<T> Reader<T> {
+    /// Takes over the holder of a new cell's reading half.
+    ///
+    /// # Safety
+    ///
+    /// 1. `cell` is a live cell whose output is a `Result<T, JoinError>`.
+    /// 2. The caller owns the one holder that stands for `HANDLE`, which it gives up.
+    pub(super) unsafe fn from_raw(cell: NonNull<Header>) -> Self {
+        Self {
+            cell,
+            outcome: PhantomData,
+        }
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the reading half is a holder (invariant 1).
+        unsafe { self.cell.as_ref() }
+    }
+
+    /// Takes the outcome if it is there. A second take gives the error that says so.
+    pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
+        match self.header().word.turn(Snapshot::take) {
+            Take::Pending => None,
+            Take::Taken => Some(Err(JoinError::taken())),
+            Take::Bare(family) => Some(Err(bare(family))),
+            // SAFETY: the turn has set TAKEN, so the slot is ours.
+            Take::Slot => Some(unsafe { self.read_slot() }),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// 1. The caller has set `TAKEN` on a cell with `OUTPUT`, so that the slot is its own.
+    unsafe fn read_slot(&self) -> Result<T, JoinError> {
+        let header = self.header();
+        let failed = header.word.peek().family().is_some();
+        // A reporter may be reading a failure; it holds this lock while it does.
+        let _guard = failed.then(|| header.watchers.lock());
+        // SAFETY: the vtable was made for this cell.
+        let slot = unsafe { (header.vtable.output)(self.cell) };
+        // SAFETY: duty 1: the slot is filled and the caller's; it is read once, here.
+        unsafe { slot.cast::<Result<T, JoinError>>().read() }
+    }
+
+    /// Has `waker` called at the end; true when that was before.
+    pub(crate) fn watch(&self, waker: &std::task::Waker) -> bool {
+        end::watch(self.header(), waker)
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::of(self.header())
+    }
+
+    pub(crate) fn cancel(&self) -> Cancel {
+        control::cancel(self.header())
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.header().word.load().has(DONE)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        let now = self.header().word.load();
+        now.has(STARTED) && !now.has(DONE)
+    }
+
+    /// Was it told to stop, or did it end cancelled?
+    pub(crate) fn is_cancelled(&self) -> bool {
+        is_cancelled(self.header())
+    }
+
+    pub(crate) fn is_consumed(&self) -> bool {
+        self.header().word.load().has(TAKEN)
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.header().id
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.header().side().name()
+    }
+
+    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+        self.header().spawned_at
+    }
+
+    /// The task at the root of this chain, and where it lives.
+    pub(crate) fn origin(&self) -> Origin {
+        self.header().origin()
+    }
+
+    /// The pool whose workers, or a joiner in their place, may run this task's work.
+    pub(crate) fn pool(&self) -> Option<u64> {
+        match self.header().home()?.home() {
+            Home::Pool(pool) if self.header().vtable.is_far == (false, false) => Some(pool),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_job(&self) -> bool {
+        self.header().vtable.is_job
+    }
+
+    /// Runs the work right here if nobody has claimed it; true if it did.
+    pub(crate) fn run_here(&self) -> bool {
+        let header = self.header();
+        if !header.word.turn(Snapshot::claim_unstarted) {
+            return false;
+        }
+        // SAFETY: the turn has added a driver, for us.
+        let task = unsafe { TaskRef::from_raw(self.cell) };
+        run::run_claimed(task);
+        true
+    }
+}
+
+impl<T> Drop for Reader<T> {
+    fn drop(&mut self) {
+        let header = self.header();
+        end::leave(header);
+        // SAFETY: the reading half owns one holder and gives it up here.
+        unsafe { release_holder(self.cell) }
+    }
+}
+
+impl<T> fmt::Debug for Reader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = self.header();
+        f.debug_struct("Reader")
+            .field("id", &header.id)
+            .field("state", &header.word.peek())
+            .finish()
+    }
+}

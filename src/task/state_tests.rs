@@ -1,0 +1,165 @@
+//! The transitions, one by one, without any thread.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, HANDLE, HOLDERS, LATE, ORPHAN, OUTPUT, PREVENTED,
+    REPORTED, RUNNING, Release, SCHEDULED, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN,
+    Take, WATCHED, WORK, Wake,
+};
+use crate::join_error::Family;
+
+const JOB: u64 = WORK;
+const TASK: u64 = WORK | FUTURE | SCHEDULED;
+
+fn after<D>(step: (D, Option<Snapshot>)) -> Snapshot {
+    step.1.expect("the transition moves")
+}
+
+#[test]
+fn the_fields_of_the_word_are_disjoint_and_fill_it() {
+    let fields = [
+        STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN, REPORTED,
+        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, FAMILY, DRIVERS, HOLDERS,
+    ];
+    let sum = fields.iter().fold(0_u64, |all, field| {
+        assert_eq!(all & field, 0, "{field:#x} overlaps");
+        all | field
+    });
+    assert_eq!(sum | 1 << 19, u64::MAX, "one bit is spare");
+}
+
+#[test]
+fn a_job_is_claimed_once() {
+    let born = Snapshot::born(JOB);
+    assert_eq!(born.claim().0, Claim::Start);
+    let running = after(born.claim());
+    assert_eq!(running.claim(), (Claim::Nothing, None));
+    assert!(!running.claim_unstarted().0);
+    assert_eq!(running.stop(true).0, Stop::Notify);
+}
+
+#[test]
+fn cancel_before_the_start_wins_against_every_claim() {
+    let prevented = after(Snapshot::born(JOB).stop(true));
+    assert_eq!(prevented.claim(), (Claim::Nothing, None));
+    assert_eq!(prevented.stop(true).0, Stop::Prevented);
+    let done = prevented.publish(Some(Family::Cancelled), false, false);
+    assert_eq!(done.stop(true).0, Stop::Prevented);
+    assert_eq!(done.claim(), (Claim::Nothing, None));
+}
+
+#[test]
+fn a_far_canceller_leaves_the_work_to_the_next_claim() {
+    let far = Snapshot::born(TASK).stop(false);
+    assert_eq!(far.0, Stop::PreventFar);
+    let claimed = after(far).claim();
+    assert_eq!(claimed.0, Claim::DropWork);
+    assert_eq!(after(claimed).claim(), (Claim::Nothing, None));
+}
+
+#[test]
+fn a_wake_while_running_means_one_more_poll() {
+    let running = after(Snapshot::born(TASK).claim());
+    let woken = running.wake(false);
+    assert_eq!(woken.0, Wake::Nothing);
+    let twice = after(after(woken).wake(false));
+    assert_eq!(twice.suspend().0, Suspend::Again);
+    let again = after(twice.suspend()).claim();
+    assert_eq!(again.0, Claim::Poll);
+    assert_eq!(after(again).suspend().0, Suspend::Idle);
+}
+
+#[test]
+fn a_redundant_wake_is_still_a_write() {
+    let born = Snapshot::born(TASK);
+    assert_eq!(born.wake(false), (Wake::Nothing, Some(born)));
+}
+
+#[test]
+fn a_wake_of_a_suspended_future_pushes_once() {
+    let idle = after(after(Snapshot::born(TASK).claim()).suspend());
+    let pushed = idle.wake(false);
+    assert_eq!(pushed.0, Wake::Push);
+    assert_eq!(after(pushed).wake(false).0, Wake::Nothing);
+    assert_eq!(after(pushed).drivers(), idle.drivers() + 1);
+    assert_eq!(after(idle.wake(true)).drivers(), idle.drivers());
+}
+
+#[test]
+fn a_cancelled_suspended_future_is_pushed_and_dropped_by_its_executor() {
+    let idle = after(after(Snapshot::born(TASK).claim()).suspend());
+    let stopped = idle.stop(true);
+    assert_eq!(stopped.0, Stop::Push);
+    assert_eq!(after(stopped).stop(true).0, Stop::Requested);
+    assert_eq!(after(stopped).claim().0, Claim::Abort(Family::Cancelled));
+}
+
+#[test]
+fn the_last_driver_of_a_pending_cell_has_a_duty() {
+    assert_eq!(Snapshot::born(JOB).driver_gone().0, Release::Lose);
+    assert_eq!(
+        Snapshot::born(0).driver_gone().0,
+        Release::Lose,
+        "a promise"
+    );
+    let idle = after(after(Snapshot::born(TASK).claim()).suspend());
+    let orphan = idle.driver_gone();
+    assert_eq!(orphan.0, Release::Orphan);
+    assert_eq!(after(orphan).claim().0, Claim::Abort(Family::Lost));
+    let done = after(Snapshot::born(JOB).claim()).publish(None, true, false);
+    assert_eq!(
+        done.driver_gone().0,
+        Release::Nothing,
+        "the handle holds it"
+    );
+    let left = after(done.leave());
+    assert_eq!(
+        left.holder_gone().0,
+        Release::Nothing,
+        "the driver holds it"
+    );
+    assert_eq!(after(left.holder_gone()).driver_gone().0, Release::Free);
+}
+
+#[test]
+fn the_slot_goes_to_exactly_one_of_reader_and_publisher() {
+    let running = after(Snapshot::born(JOB).claim());
+    let done = running.publish(None, true, false);
+    assert_eq!(done.leave().0, Take::Slot);
+    assert_eq!(done.take().0, Take::Slot);
+    assert_eq!(after(done.take()).leave().0, Take::Taken);
+    let left = after(running.leave());
+    assert!(left.publish(None, true, false).has(TAKEN));
+}
+
+#[test]
+fn a_failure_is_reported_once_and_not_after_it_was_taken() {
+    let failed = after(Snapshot::born(0).resolve(Some(Family::Failed), true));
+    assert!(failed.report().0);
+    assert!(!after(failed.report()).report().0);
+    assert!(!after(failed.take()).report().0);
+}
+
+#[test]
+fn a_promise_that_was_cancelled_before_its_start_refuses_the_value() {
+    let prevented = after(Snapshot::born(0).stop(true));
+    assert!(!prevented.start().0);
+    assert_eq!(prevented.resolve(None, true).0, None);
+    let started = after(Snapshot::born(0).start());
+    let stopped = started.stop(true);
+    assert_eq!(stopped.0, Stop::Notify);
+    assert!(
+        after(stopped).resolve(None, true).0.is_some(),
+        "it delivers"
+    );
+}
+
+#[test]
+fn the_debug_form_decodes_the_word() {
+    let text = format!("{:?}", Snapshot::born(TASK));
+    assert!(
+        text.contains("scheduled") && text.contains("1 drivers"),
+        "{text}"
+    );
+}
