@@ -66,6 +66,22 @@ impl Job {
         (Self(task), JoinHandle::of(reader))
     }
 
+    /// A job that stands for a future: made by `create` where the job runs, it stays on that
+    /// thread, queued by what `settle` gives there, or else by the executor.
+    #[track_caller]
+    pub(crate) fn remote<C, F>(
+        settle: Option<fn() -> Arc<dyn Schedule>>,
+        create: C,
+    ) -> (Job, JoinHandle<F::Output>)
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        let (task, reader) = task::remote(Spawned::here(), None, settle, create);
+        (Self(task), JoinHandle::of(reader))
+    }
+
     /// Runs the closure here and resolves the handle.
     ///
     /// Does nothing when the handle has cancelled the job. Never unwinds: a panic goes to the
@@ -147,11 +163,34 @@ pub trait Executor: Send + Sync {
     ///
     /// The refused job comes back inside the error.
     fn execute(&self, job: Job) -> Result<(), SubmitError>;
+
+    /// What becomes of a job that stands for a future.
+    #[doc(hidden)]
+    fn drives(&self) -> Drives {
+        Drives::ToTheEnd
+    }
+}
+
+/// How an executor drives a future without holding its thread while the future is suspended.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Drives {
+    /// Not at all: a job must drive it to its end.
+    ToTheEnd,
+    /// On the loop of the thread that runs the job.
+    OnThreadLoop,
+    /// As a task of its own.
+    AsTask,
 }
 
 impl<E: Executor + ?Sized> Executor for &E {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
         (**self).execute(job)
+    }
+
+    fn drives(&self) -> Drives {
+        (**self).drives()
     }
 }
 
@@ -159,11 +198,19 @@ impl<E: Executor + ?Sized> Executor for Arc<E> {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
         (**self).execute(job)
     }
+
+    fn drives(&self) -> Drives {
+        (**self).drives()
+    }
 }
 
 impl<E: Executor + ?Sized> Executor for Box<E> {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
         (**self).execute(job)
+    }
+
+    fn drives(&self) -> Drives {
+        (**self).drives()
     }
 }
 

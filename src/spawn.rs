@@ -61,6 +61,6 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    let (task, reader) = task::remote(Spawned::here(), home, settle, create);
+    let (task, reader) = task::remote(Spawned::here(), Some(home), settle, create);
     (task, JoinHandle::of(reader))
 }

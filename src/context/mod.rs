@@ -48,7 +48,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::base::sync::Arc;
 use map::Map;
 
-pub(crate) use scope::Entered;
+pub(crate) use scope::{Entered, replace_affinity};
 pub use scope::InContext;
 pub use token::{ResetError, ScopeGuard, Token};
 pub use var::ContextVar;

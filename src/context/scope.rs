@@ -41,7 +41,7 @@ use std::task;
 
 use crate::base::sync::plain::{AtomicU64, Ordering};
 use crate::base::sync::{Arc, local};
-use crate::context::{Context, Value};
+use crate::context::{Affinity, Context, Value};
 
 local! {
     static CURRENT: Current = Current { identity: Cell::new(0), shown: Cell::new(None) };
@@ -149,6 +149,13 @@ pub(super) fn put_all(changes: Vec<(u64, Option<Value>)>) -> Vec<Value> {
     displaced.unwrap_or_default()
 }
 
+/// Sends `affinity` along with this context from now on; hands back what it was before.
+pub(crate) fn replace_affinity(affinity: Option<Affinity>) -> Option<Affinity> {
+    let replaced =
+        CURRENT.try_with(|current| current.change(|context| context.put_affinity(affinity)));
+    replaced.unwrap_or_default()
+}
+
 /// Inside a context, until the guard is dropped.
 #[must_use]
 pub(crate) struct Entered<'a> {
@@ -212,6 +219,16 @@ impl Context {
         if identity != 0 {
             Arc::make_mut(self.0.get_or_insert_default()).identity = identity;
         }
+    }
+
+    fn put_affinity(&mut self, affinity: Option<Affinity>) -> Option<Affinity> {
+        if affinity.is_none() && self.0.is_none() {
+            return None;
+        }
+        let root = self.0.get_or_insert_default();
+        let replaced = mem::replace(&mut Arc::make_mut(root).affinity, affinity);
+        self.let_go_if_vacant();
+        replaced
     }
 
     /// Puts in a value, or takes the variable out; hands back what was there.

@@ -13,7 +13,8 @@ use crate::entered::thread_key;
 use crate::error::SubmitError;
 use crate::event_loop::inbox::Kind;
 use crate::event_loop::shared::{LoopState, Shared};
-use crate::executor::{Executor, Job};
+use crate::event_loop::stopped::Stopped;
+use crate::executor::{Drives, Executor, Job};
 use crate::promise::JoinHandle;
 use crate::spawn;
 use crate::task::{Schedule, TaskRef};
@@ -134,6 +135,11 @@ impl LoopHandle {
         self.shared.pending()
     }
 
+    /// Ready once the loop has stopped running, from now on.
+    pub(crate) fn stopped(&self) -> Stopped {
+        Stopped::new(self.shared.clone())
+    }
+
     pub(super) fn begin_one(&self) -> Arc<dyn Schedule> {
         self.shared.begin_one();
         self.shared.clone()
@@ -165,6 +171,10 @@ impl Executor for LoopHandle {
         }
         self.shared.end_one();
         Err(SubmitError::shut_down(job))
+    }
+
+    fn drives(&self) -> Drives {
+        Drives::AsTask
     }
 }
 

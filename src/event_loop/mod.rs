@@ -8,6 +8,7 @@
 //! * `inbox`: where other threads leave work.
 //! * `shared`: what other threads see of a loop.
 //! * `core`: the half that stays on its thread; what runs on this thread.
+//! * `stopped`: who waits for an answer learns of the stop.
 //! * `turn`: a bounded share for each source.
 //! * `frame`: the place on the stack that waits.
 //! * `block_on`, `handle`, `thread`: the surface.
@@ -20,6 +21,7 @@ mod frame;
 mod handle;
 mod inbox;
 mod shared;
+mod stopped;
 mod thread;
 mod turn;
 
@@ -41,6 +43,7 @@ pub use handle::LoopHandle;
 pub use shared::LoopState;
 pub use thread::{ensure_thread_event_loop, running_loop, with_thread_event_loop};
 
+pub(crate) use stopped::Stopped;
 pub(crate) use thread::{ThreadLoopDriver, Turn, thread_loop_home};
 
 /// A loop that drives tasks on the thread that made it.

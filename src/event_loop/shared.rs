@@ -16,6 +16,7 @@ use crate::base::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::{Parking, thread_key};
 use crate::event_loop::inbox::Inbox;
+use crate::event_loop::stopped::Stops;
 use crate::task::{Hold, TaskId, TaskRef};
 
 /// What a loop is doing, as far as another thread can tell.
@@ -35,6 +36,7 @@ pub(super) type OnWake = Arc<dyn Fn() + Send + Sync>;
 pub(super) struct Shared {
     pub(super) inbox: Inbox<TaskRef>,
     pub(super) suspended: Mutex<HashMap<TaskId, Hold>>,
+    pub(super) stops: Stops,
     state: AtomicU8,
     stop: AtomicBool,
     pending: AtomicUsize,
@@ -50,6 +52,7 @@ impl Shared {
         Arc::new(Self {
             inbox: Inbox::new(),
             suspended: Mutex::new(HashMap::new()),
+            stops: Stops::default(),
             state: AtomicU8::new(LoopState::Idle as u8),
             stop: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
@@ -71,9 +74,13 @@ impl Shared {
 
     /// Only the owner says so; `Closed` is final.
     pub(super) fn set_state(&self, state: LoopState) {
-        if self.state() != LoopState::Closed {
+        let before = self.state();
+        if before != LoopState::Closed {
             // Ordering: Release: who sees a state sees what led to it.
             self.state.store(state as u8, Ordering::Release);
+        }
+        if before == LoopState::Running && state != LoopState::Running {
+            self.stops.announce();
         }
     }
 

@@ -155,10 +155,11 @@ where
     )
 }
 
-/// A future that is made where it is first polled, and stays there.
+/// A future that is made where it is first polled, and stays there. Without
+/// `home` its executor is assigned later.
 pub(crate) fn remote<C, F>(
     spawned: Spawned,
-    home: Arc<dyn Schedule>,
+    home: Option<Arc<dyn Schedule>>,
     settle: Option<fn() -> Arc<dyn Schedule>>,
     create: C,
 ) -> (TaskRef, Reader<F::Output>)
@@ -168,7 +169,8 @@ where
     F::Output: Send + 'static,
 {
     let vtable = const { &FutureTable::<Remote<C, F>, Settling>::REMOTE };
-    let birth = spawned.birth(FUTURE | SCHEDULED, vtable, Some(home));
+    let late = if home.is_none() { LATE } else { 0 };
+    let birth = spawned.birth(FUTURE | SCHEDULED | late, vtable, home);
     any_future(birth, Settling::new(settle), Remote::Create(create))
 }
 

@@ -296,7 +296,7 @@ fn a_remote_task_is_made_where_it_is_first_run_and_queued_there() {
     let account = Queue::new(Home::Pool(1));
     let mine = Queue::new(Home::Thread(entered::thread_key()));
     QUEUE.with(|queue| *queue.borrow_mut() = Some(mine.clone()));
-    let (task, mut reader) = remote(Spawned::here(), account.clone(), Some(settle), || {
+    let (task, mut reader) = remote(Spawned::here(), Some(account.clone()), Some(settle), || {
         let mut yielded = false;
         poll_fn(move |cx| {
             if std::mem::replace(&mut yielded, true) {
