@@ -49,8 +49,8 @@ pub(super) fn refuse(header: &Header) {
     {
         // SAFETY: the turn has set RUNNING for us, and a cell with an executor has its work
         // until it is claimed.
-        Refuse::Abort => unsafe { abort(header, Family::ShutDown) },
-        Refuse::AbortFar => end(header, Some(Family::ShutDown), false, true),
+        Refuse::Abort(family) => unsafe { abort(header, family) },
+        Refuse::AbortFar(family) => end(header, Some(family), false, true),
         // SAFETY: the turn has cleared WORK for us, which makes the work ours alone.
         Refuse::DropWork => unsafe { drop_work(header) },
         Refuse::Nothing => {}

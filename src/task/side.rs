@@ -93,8 +93,10 @@ impl Side for Settling {
 }
 
 /// A promise: how the writing side learns that it is to stop.
+///
+/// One word and a lock in the cell; the rest is made for the promises that ask for it.
 #[derive(Default)]
-pub(crate) struct Writing(Mutex<Told>);
+pub(crate) struct Writing(Mutex<Option<Box<Told>>>);
 
 #[derive(Default)]
 struct Told {
@@ -106,19 +108,20 @@ struct Told {
 impl Writing {
     /// Has `waker` called when the reader tells it to stop. Look at the word after this.
     pub(super) fn wake_when_told(&self, waker: Waker) {
-        let old = self.0.lock().waker.replace(waker);
+        let old = self.0.lock().get_or_insert_default().waker.replace(waker);
         drop(old);
     }
 
     pub(super) fn forget_waker(&self) {
-        let old = self.0.lock().waker.take();
+        let old = self.0.lock().as_mut().and_then(|told| told.waker.take());
         drop(old);
     }
 
     /// Cancels `source` when the reader tells it to stop. Look at the word after this.
     pub(super) fn cancel_when_told(&self, source: Hold, origin: Origin) {
         let old = {
-            let mut told = self.0.lock();
+            let mut slot = self.0.lock();
+            let told = slot.get_or_insert_default();
             told.origin = Some(origin);
             told.upstream.replace(source)
         };
@@ -127,19 +130,21 @@ impl Writing {
 
     /// Lets go of the source, so that a chain's memory goes link by link.
     pub(super) fn forget_upstream(&self) {
-        let old = self.0.lock().upstream.take();
+        let old = self.0.lock().as_mut().and_then(|told| told.upstream.take());
         drop(old);
     }
 }
 
 impl Side for Writing {
     fn origin(&self, own: Origin) -> Origin {
-        self.0.lock().origin.unwrap_or(own)
+        let told = self.0.lock();
+        told.as_ref().and_then(|told| told.origin).unwrap_or(own)
     }
 
     fn told(&self) {
         let (waker, upstream) = {
-            let mut told = self.0.lock();
+            let mut slot = self.0.lock();
+            let Some(told) = slot.as_mut() else { return };
             (told.waker.take(), told.upstream.take())
         };
         if let Some(waker) = waker {

@@ -130,10 +130,10 @@ pub(super) enum Stop {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refuse {
-    /// It is yours: drop the work, publish shut down.
-    Abort,
-    /// Publish shut down; the work stays for its own thread to drop.
-    AbortFar,
+    /// It is yours: drop the work, publish this family.
+    Abort(Family),
+    /// Publish this family; the work stays for its own thread to drop.
+    AbortFar(Family),
     /// The outcome is decided; drop the work, it is yours.
     DropWork,
     /// It runs, or nothing is left to do.
@@ -319,7 +319,7 @@ impl Snapshot {
         (Stop::Notify, Some(self.with(CANCEL)))
     }
 
-    /// The executor refuses it; `here` when this thread may drop the work.
+    /// The executor refuses it, also what it was to drop for a canceller; `here` when this thread may drop the work.
     pub(super) fn refuse(self, here: bool) -> (Refuse, Option<Self>) {
         if self.has(RUNNING) {
             return (Refuse::Nothing, None);
@@ -330,10 +330,17 @@ impl Snapshot {
             }
             return (Refuse::Nothing, None);
         }
-        let duty = if here || !self.has(WORK) {
-            Refuse::Abort
+        let family = if self.has(CANCEL) {
+            Family::Cancelled
+        } else if self.has(ORPHAN) {
+            Family::Lost
         } else {
-            Refuse::AbortFar
+            Family::ShutDown
+        };
+        let duty = if here || !self.has(WORK) {
+            Refuse::Abort(family)
+        } else {
+            Refuse::AbortFar(family)
         };
         (duty, Some(self.with(RUNNING).without(SCHEDULED)))
     }

@@ -251,6 +251,24 @@ fn a_refused_task_says_that_the_runtime_is_shut_down() {
 }
 
 #[test]
+fn a_cancelled_task_that_its_executor_refuses_is_cancelled() {
+    let queue = Queue::new(Home::Pool(1));
+    let (probe, drops) = Probe::new();
+    let wakers = Arc::new(Mutex::new(Vec::new()));
+    let (task, mut reader) = future(
+        Spawned::here(),
+        queue.clone(),
+        rounds(1, wakers.clone(), probe),
+    );
+    task.run();
+    assert_eq!(reader.cancel(), Cancel::Requested);
+    let pushed = queue.tasks.lock().pop().unwrap();
+    pushed.shut_down();
+    assert_eq!(count(&drops), 1);
+    assert!(must(&mut reader).unwrap_err().is_cancelled());
+}
+
+#[test]
 fn a_late_job_is_counted_by_the_executor_that_has_it() {
     let queue = Queue::new(Home::Pool(1));
     let (task, mut reader) = late_job(Spawned::here(), Some("late".into()), || Ok(3));
@@ -318,6 +336,8 @@ fn a_block_holds_a_small_closure_in_two_cache_lines() {
     type Block = super::cell::Cell<[u64; 4], (), super::side::Plain>;
     assert!(size_of::<Block>() <= 128, "{}", size_of::<Block>());
     assert!(align_of::<Block>() <= 16);
+    type Promise = super::cell::Cell<(), u64, super::side::Writing>;
+    assert!(size_of::<Promise>() <= 128, "{}", size_of::<Promise>());
 }
 
 #[test]
