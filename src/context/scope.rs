@@ -122,12 +122,17 @@ pub(super) fn set(key: u64, value: Value) -> (u64, Option<Value>) {
 
 /// Puts back what [`set`] displaced, if this is the context with that `identity`.
 ///
-/// Hands back what stood there, to be dropped by the caller; `Err` is another context.
-pub(super) fn reset(identity: u64, key: u64, old: Option<Value>) -> Result<Option<Value>, ()> {
+/// Hands back what stood there, to be dropped by the caller. `Err` is another context; `old`
+/// was not called then.
+pub(super) fn reset(
+    identity: u64,
+    key: u64,
+    old: impl FnOnce() -> Option<Value>,
+) -> Result<Option<Value>, ()> {
     CURRENT
         .try_with(|current| {
             if current.identity.get() == identity {
-                Ok(current.change(|context| context.put(key, old)))
+                Ok(current.change(|context| context.put(key, old())))
             } else {
                 Err(())
             }

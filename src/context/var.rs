@@ -240,12 +240,12 @@ impl<T: Clone + Send + Sync + 'static> ContextVar<T> {
     /// assert_eq!(LEVEL.get(), None);
     /// # Ok::<(), portage::context::ResetError<u8>>(())
     /// ```
-    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
+    pub fn reset(&self, mut token: Token<T>) -> Result<(), ResetError<T>> {
         if self.assigned_key() != token.variable {
             return Err(ResetError::new(token, Wrong::Variable));
         }
-        let old = token.old.clone().map(|old| old as _);
-        match scope::reset(token.home, token.variable, old) {
+        let (home, variable) = (token.home, token.variable);
+        match scope::reset(home, variable, || token.old.take().map(|old| old as _)) {
             Ok(_displaced) => Ok(()),
             Err(()) => Err(ResetError::new(token, Wrong::Context)),
         }
