@@ -137,7 +137,7 @@ impl LoopHandle {
 
     /// Ready once the loop has stopped running, from now on.
     pub(crate) fn stopped(&self) -> Stopped {
-        Stopped::new(self.shared.clone())
+        Stopped::new(self.shared.stops.clone())
     }
 
     pub(super) fn begin_one(&self) -> Arc<dyn Schedule> {

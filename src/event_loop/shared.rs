@@ -36,7 +36,7 @@ pub(super) type OnWake = Arc<dyn Fn() + Send + Sync>;
 pub(super) struct Shared {
     pub(super) inbox: Inbox<TaskRef>,
     pub(super) suspended: Mutex<HashMap<TaskId, Hold>>,
-    pub(super) stops: Stops,
+    pub(super) stops: Arc<Stops>,
     state: AtomicU8,
     stop: AtomicBool,
     pending: AtomicUsize,
@@ -52,7 +52,7 @@ impl Shared {
         Arc::new(Self {
             inbox: Inbox::new(),
             suspended: Mutex::new(HashMap::new()),
-            stops: Stops::default(),
+            stops: Arc::default(),
             state: AtomicU8::new(LoopState::Idle as u8),
             stop: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
@@ -79,8 +79,10 @@ impl Shared {
             // Ordering: Release: who sees a state sees what led to it.
             self.state.store(state as u8, Ordering::Release);
         }
-        if before == LoopState::Running && state != LoopState::Running {
-            self.stops.announce();
+        match (before == LoopState::Running, state == LoopState::Running) {
+            (true, false) => self.stops.stopped(),
+            (false, true) => self.stops.started(),
+            _ => {}
         }
     }
 
