@@ -35,4 +35,5 @@ pub use current_thread::CurrentThreadExecutor;
 pub use error::{JoinError, SubmitError};
 pub use event_loop::{EventLoop, LoopHandle, block_on};
 pub use executor::{Executor, ExecutorExt, Job};
+pub use pool::ThreadPool;
 pub use promise::{JoinHandle, Promise, promise};

@@ -193,13 +193,20 @@ impl ThreadLoopDriver {
     }
 }
 
-impl Drop for ThreadLoopDriver {
-    fn drop(&mut self) {
+impl ThreadLoopDriver {
+    /// Closes the loop and ends the driving; again: nothing.
+    pub(crate) fn close(&self) {
         let _ = DRIVEN.try_with(|slot| slot.replace(None));
         let own = OWN.try_with(RefCell::take);
         drop(own);
         // What outlives the loop is kept by others from now on.
         drop(Timers::enter());
+    }
+}
+
+impl Drop for ThreadLoopDriver {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

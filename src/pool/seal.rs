@@ -1,0 +1,173 @@
+//! The pool's phase, and why no push slips between the last worker and the seal.
+//!
+//! | phase    | a push from outside         | from a job of the pool | who leaves it, for what      |
+//! |----------|-----------------------------|------------------------|------------------------------|
+//! | `Open`   | is taken                    | is taken               | a shutdown, a broken pool    |
+//! | `Drain`  | refused                     | is taken               | `Closed`, once all has ended |
+//! | `Cancel` | refused                     | refused                | nobody                       |
+//! | `Broken` | refused                     | refused                | nobody                       |
+//! | `Closed` | refused                     | refused                | nobody                       |
+//!
+//! Phases only go down this table, except that `Broken` and `Cancel` keep each other out.
+//!
+//! # Nothing is left behind
+//!
+//! A push looks at the phase twice: before it makes the job, to refuse it, and after the push
+//! and its `fence(SeqCst)`, because the phase may have changed in between. Whoever seals stores
+//! the phase, then passes a fence, then empties the queues. Of the two fences one is first: if
+//! the pusher's is, the sealer finds the job; if the sealer's is, the pusher sees the phase and
+//! empties the queues itself. So a push that races a shutdown runs, or resolves as what was
+//! queued did. No counter of pushes under way is needed, and an open pool pays one load.
+//!
+//! `Drain` is no such seal: workers are there until all that was submitted has ended, and a job
+//! counts as submitted before it is pushed.
+
+#![forbid(unsafe_code)]
+
+use crate::base::sync::atomic::{AtomicUsize, Ordering, fence};
+
+/// What a pool is up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// At work.
+    Open = 0,
+    /// Finishes what was submitted.
+    Drain = 1,
+    /// Cancels what has not started or is suspended.
+    Cancel = 2,
+    /// A start hook panicked: refuses what has not started or is suspended.
+    Broken = 3,
+    /// All has ended.
+    Closed = 4,
+}
+
+/// The phase of one pool.
+#[derive(Debug)]
+pub(super) struct Seal(AtomicUsize);
+
+impl Seal {
+    pub(super) fn new() -> Self {
+        Self(AtomicUsize::new(Phase::Open as usize))
+    }
+
+    /// The phase; after a push and a `fence(SeqCst)` it is the one that the push has to heed.
+    #[inline]
+    pub(super) fn phase(&self) -> Phase {
+        // Ordering: Acquire: who sees a phase sees what led to it. The proof above rests on the
+        // fences.
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::Open,
+            1 => Phase::Drain,
+            2 => Phase::Cancel,
+            3 => Phase::Broken,
+            _ => Phase::Closed,
+        }
+    }
+
+    /// Goes to `next` if the table allows it; true if this call did. The caller then empties
+    /// the queues, unless `next` is [`Phase::Drain`].
+    pub(super) fn advance(&self, next: Phase) -> bool {
+        let moved = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+                may_advance(now, next).then_some(next as usize)
+            })
+            .is_ok();
+        // Ordering: the caller's look at the queues comes after the phase; pairs with the
+        // pusher's fence between its push and its second look at the phase.
+        fence(Ordering::SeqCst);
+        moved
+    }
+}
+
+fn may_advance(now: usize, next: Phase) -> bool {
+    let sealed = now == Phase::Cancel as usize || now == Phase::Broken as usize;
+    match next {
+        Phase::Open => false,
+        Phase::Closed => now == Phase::Drain as usize,
+        Phase::Drain | Phase::Cancel | Phase::Broken => !sealed && now < next as usize,
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Phase, Seal};
+
+    #[test]
+    fn phases_only_advance() {
+        use Phase::{Broken, Cancel, Closed, Drain, Open};
+        let all = [Open, Drain, Cancel, Broken, Closed];
+        let legal = [
+            (Open, Drain),
+            (Open, Cancel),
+            (Open, Broken),
+            (Drain, Cancel),
+            (Drain, Broken),
+            (Drain, Closed),
+        ];
+        for from in all {
+            for to in all {
+                let seal = Seal::new();
+                match from {
+                    Open => {}
+                    Closed => assert!(seal.advance(Drain) && seal.advance(Closed)),
+                    _ => assert!(seal.advance(from)),
+                }
+                let moved = seal.advance(to);
+                assert_eq!(moved, legal.contains(&(from, to)), "{from:?} -> {to:?}");
+                assert_eq!(seal.phase(), if moved { to } else { from });
+            }
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::{Phase, Seal};
+    use crate::base::sync::Arc;
+    use crate::base::sync::atomic::{AtomicUsize, Ordering, fence};
+    use crate::base::sync::thread;
+    use crate::queue::injector::Injector;
+
+    /// Question: is a push that races the seal ever left in the queue?
+    ///
+    /// Bound: two pushers, one sealer; three preemptions.
+    ///
+    /// Must fail when: the fence in `advance` is gone; the pusher's is; the pusher does not
+    /// look again after the push.
+    #[test]
+    fn loom_pool_a_push_that_races_the_seal_is_emptied_by_one_side() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let pool = Arc::new((Seal::new(), Injector::new(), AtomicUsize::new(0)));
+            let pushers: Vec<_> = (0..2)
+                .map(|_| {
+                    let pool = pool.clone();
+                    thread::spawn(move || {
+                        let (seal, queue, _) = &*pool;
+                        if seal.phase() != Phase::Open {
+                            return 0;
+                        }
+                        queue.push(());
+                        fence(Ordering::SeqCst);
+                        if seal.phase() == Phase::Cancel {
+                            empty(&pool);
+                        }
+                        1
+                    })
+                })
+                .collect();
+            assert!(pool.0.advance(Phase::Cancel));
+            empty(&pool);
+            let pushed: usize = pushers.into_iter().map(|p| p.join().unwrap()).sum();
+            assert_eq!(pool.2.load(Ordering::Relaxed), pushed);
+        });
+    }
+
+    fn empty((_, queue, resolved): &(Seal, Injector<()>, AtomicUsize)) {
+        while queue.take().is_some() {
+            resolved.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The state that handles, workers, wakers and the watchdog of one pool share.
+//!
+//! Wakers own this state, not the threads: a wake that comes after the last thread has left
+//! finds a sealed queue and resolves what it brought.
+//!
+//! # The way of a job
+//!
+//! 1. [`Shared::admit`]: is the pool open, and is there a thread, or will one start? Only then
+//!    is the job made, so that a refusal gives the closure back in a job of its own.
+//! 2. Counted as submitted, pushed, `fence(SeqCst)`.
+//! 3. [`Shared::after_push`]: heeds the [`Seal`] once more, then wakes a sleeper by the
+//!    [protocol](crate::idle), or tells [`Growth`] that nobody sleeps.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+
+use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::base::sync::{Arc, Mutex};
+use crate::idle::{Claim, Idle};
+use crate::pool::LeaseSlot;
+use crate::pool::builder::Settings;
+use crate::pool::census::Census;
+use crate::pool::elastic::Limits;
+use crate::pool::growth::{Counts, Ground, Growth};
+use crate::pool::metrics::{Outside, PoolMetrics, Totals};
+use crate::pool::registry::Registry;
+use crate::pool::seal::{Phase, Seal};
+use crate::pool::seat::Roster;
+use crate::pool::shutdown::Waiters;
+use crate::pool::worker::{self, with_worker};
+use crate::queue::injector::Injector;
+use crate::task::{Ended, TaskRef, WakeKind};
+
+/// Why a job is not taken.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    ShutDown,
+    /// A start hook panicked, or the system gives no thread at all.
+    Broken,
+}
+
+/// One pool.
+pub(super) struct Shared {
+    pub(super) id: u64,
+    pub(super) settings: Settings,
+    pub(super) epoch: Instant,
+    pub(super) idle: Idle,
+    pub(super) injector: CachePadded<Injector<TaskRef>>,
+    pub(super) seal: Seal,
+    pub(super) census: Census,
+    pub(super) growth: Growth,
+    pub(super) roster: Roster,
+    pub(super) outside: Outside,
+    pub(super) suspended: Registry,
+    /// Running tasks that wait for the pool's end themselves; see [`shutdown`](super::shutdown).
+    pub(super) excused: AtomicUsize,
+    /// Workers whose task waits for the pool's end.
+    pub(super) inside: AtomicUsize,
+    pub(super) waiters: Mutex<Waiters>,
+    /// A shutdown has begun, or the last handle gone.
+    pub(super) stopped: AtomicBool,
+    /// For [`ThreadPool::current`](crate::ThreadPool::current).
+    pub(super) lease: LeaseSlot,
+}
+
+impl Shared {
+    pub(super) fn new(id: u64, settings: Settings) -> Self {
+        let limits = Limits {
+            core: settings.core,
+            max: settings.max,
+        };
+        Self {
+            id,
+            epoch: Instant::now(),
+            idle: Idle::new(),
+            injector: CachePadded::new(Injector::new()),
+            seal: Seal::new(),
+            census: Census::new(),
+            growth: Growth::new(limits, settings.starter.clone()),
+            roster: Roster::new(),
+            outside: Outside::default(),
+            suspended: Registry::new(),
+            excused: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            waiters: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            lease: LeaseSlot::default(),
+            settings,
+        }
+    }
+
+    /// Is one more job taken from this thread? Starts the first worker if there is none.
+    #[inline]
+    pub(super) fn admit(self: &Arc<Self>) -> Result<(), Refusal> {
+        if self.seal.phase() == Phase::Open && self.census.now().threads() > 0 {
+            return Ok(());
+        }
+        self.admit_slowly()
+    }
+
+    #[cold]
+    fn admit_slowly(self: &Arc<Self>) -> Result<(), Refusal> {
+        match self.seal.phase() {
+            Phase::Open => {}
+            // What running jobs of the pool submit.
+            Phase::Drain if with_worker(self.id, |_| ()).is_some() => return Ok(()),
+            Phase::Drain | Phase::Cancel | Phase::Closed => return Err(Refusal::ShutDown),
+            Phase::Broken if self.is_stopped() => return Err(Refusal::ShutDown),
+            Phase::Broken => return Err(Refusal::Broken),
+        }
+        if self.census.now().threads() == 0 {
+            let reserved = self.census.reserve(1, 1);
+            self.growth
+                .spread(self, reserved)
+                .map_err(|_| Refusal::Broken)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a job as submitted. Before it can be cancelled or run.
+    #[inline]
+    pub(super) fn count_submitted(&self, count: u64) {
+        let counted = with_worker(self.id, |worker| worker.seat.tally.submitted.add(count));
+        if counted.is_none() {
+            self.outside.submitted.add(count);
+        }
+    }
+
+    /// Takes the count of one back that turned out to be nobody's.
+    pub(super) fn uncount_submitted(&self) {
+        self.count_submitted(1_u64.wrapping_neg());
+    }
+
+    /// Has a shutdown begun, or the last handle gone?
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Queues a new job or task that was admitted and counted.
+    #[inline]
+    pub(super) fn push(self: &Arc<Self>, task: TaskRef) {
+        self.put(task);
+        self.after_push();
+    }
+
+    /// Queues without waking anybody: [`Shared::after_push`] follows.
+    #[inline]
+    pub(super) fn put(&self, task: TaskRef) {
+        // One worker alone keeps the order of all submissions.
+        if self.settings.core == 1 {
+            return self.injector.push(task);
+        }
+        let mut task = Some(task);
+        with_worker(self.id, |worker| {
+            task.take()
+                .into_iter()
+                .for_each(|task| worker.local.push(task));
+        });
+        if let Some(task) = task {
+            self.injector.push(task);
+        }
+    }
+
+    /// Heeds the seal, then gets somebody to work.
+    #[inline]
+    pub(super) fn after_push(self: &Arc<Self>) {
+        match self.idle.claim() {
+            Claim::Searching => {}
+            Claim::Wake(index) => self.wake(index),
+            Claim::Nobody => self.nobody_sleeps(),
+        }
+        // The fence in `claim` is behind the push and before this look.
+        if self.seal.phase() >= Phase::Cancel {
+            let _ = self.empty_queues();
+        }
+    }
+
+    /// A task was woken, by whomever.
+    pub(super) fn schedule(self: &Arc<Self>, task: TaskRef, kind: WakeKind) {
+        let mut task = Some(task);
+        let kept = with_worker(self.id, |worker| {
+            task.take().is_none_or(|task| worker.woken(task, kind))
+        });
+        if let Some(task) = task {
+            self.injector.push(task);
+        }
+        if kept != Some(true) {
+            return self.after_push();
+        }
+        // Ordering: as in `after_push`.
+        fence(Ordering::SeqCst);
+        if self.seal.phase() >= Phase::Cancel {
+            let _ = self.empty_queues();
+        }
+    }
+
+    pub(super) fn wake(&self, index: usize) {
+        let Some(seat) = self.roster.seat(index) else {
+            return;
+        };
+        let counted = with_worker(self.id, |worker| worker.seat.tally.wakes.bump());
+        if counted.is_none() {
+            self.outside.wakes.add(1);
+        }
+        seat.waker.wake_by_ref();
+    }
+
+    /// If there is work that nobody is coming for, gets somebody. After a `fence(SeqCst)`.
+    pub(super) fn wake_more(self: &Arc<Self>) {
+        if self.has_queued() {
+            self.after_push();
+        }
+    }
+
+    fn nobody_sleeps(self: &Arc<Self>) {
+        if self.growth.arrived(self, self.injector.len()).is_err() {
+            // No thread and none to be had: whoever waits for what is queued is told.
+            self.give_up();
+        }
+    }
+
+    /// Resolves all that is queued, because nobody is there to run it.
+    fn give_up(&self) {
+        if self.census.now().threads() == 0 {
+            while let Some(task) = self.take_any() {
+                task.shut_down();
+            }
+        }
+    }
+
+    /// Takes a task from any queue of the pool.
+    pub(super) fn take_any(&self) -> Option<TaskRef> {
+        let any = self.injector.take();
+        any.or_else(|| {
+            let seats = self.roster.seats();
+            let mut seats = seats.list.iter();
+            seats.find_map(|seat| seat.thief.take().or_else(|| seat.next.take()))
+        })
+    }
+
+    /// Resolves what is queued as the phase says. The caller has passed a fence since it saw
+    /// the phase. Returns how many were cancelled before their start.
+    pub(super) fn empty_queues(&self) -> usize {
+        let mut cancelled = 0;
+        while let Some(task) = self.take_any() {
+            if self.seal.phase() == Phase::Cancel {
+                let prevented = !task.is_claimed();
+                let _ = task.cancel();
+                cancelled += usize::from(prevented);
+                // Drops the future of one that had started.
+                task.run();
+            } else {
+                task.shut_down();
+            }
+        }
+        cancelled
+    }
+
+    /// Jobs and tasks that have not ended. Exact when nothing is submitted from outside.
+    pub(super) fn live(&self) -> u64 {
+        // The ends first: a task whose end is seen has been seen submitted, with all that it
+        // submitted itself, because each end is counted with Release after them.
+        let ended = self.roster.totals().ended() + self.outside.ends();
+        fence(Ordering::SeqCst);
+        let submitted = self.roster.totals().submitted + self.outside.submitted.sum();
+        submitted.saturating_sub(ended)
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = self.roster.totals();
+        self.outside.add_to(&mut totals);
+        totals
+    }
+
+    pub(super) fn metrics(&self) -> PoolMetrics {
+        self.totals().metrics(self.idle.sleeping())
+    }
+
+    /// A task was claimed for the first time, on this thread.
+    #[inline]
+    pub(super) fn started(&self, task: &TaskRef) {
+        let counted = with_worker(self.id, |worker| worker.started(task));
+        if counted.is_none() {
+            self.outside.started.add(1);
+        }
+    }
+
+    /// A future is about to be suspended for the first time.
+    pub(super) fn suspended(&self, task: &TaskRef) {
+        self.suspended.enter(task.hold());
+        with_worker(self.id, |worker| worker.suspended(task.id()));
+        // Ordering: the shutdown seals, passes a fence, then looks at the registry.
+        fence(Ordering::SeqCst);
+        if self.seal.phase() == Phase::Cancel || self.seal.phase() == Phase::Broken {
+            let _ = task.cancel();
+        }
+    }
+
+    /// A task ended; its outcome is not visible yet.
+    #[inline]
+    pub(super) fn ended(self: &Arc<Self>, end: &Ended) {
+        if end.suspended {
+            self.suspended.leave(end.id);
+        }
+        if with_worker(self.id, |worker| worker.ended(end)).is_some() {
+            return;
+        }
+        // Ordering: what the task submitted is counted before its end; see `live`.
+        fence(Ordering::SeqCst);
+        self.outside.ended(end);
+        // No worker comes by after this: see to the end of a drain here.
+        fence(Ordering::SeqCst);
+        if self.seal.phase() != Phase::Open {
+            self.try_close();
+        }
+    }
+}
+
+impl Ground for Shared {
+    fn growth(&self) -> &Growth {
+        &self.growth
+    }
+
+    fn counts(&self) -> Counts {
+        let census = self.census.now();
+        let totals = self.totals();
+        let seats = self.roster.seats();
+        let local: usize = seats.list.iter().map(|seat| seat.thief.len()).sum();
+        Counts {
+            queued: self.injector.len() + local,
+            threads: census.threads(),
+            starting: census.starting(),
+            idle: self.idle.sleeping() + self.idle.searching(),
+            announced: census.blocked(),
+            ended: totals.ended(),
+            taken: totals.taken,
+        }
+    }
+
+    fn has_queued(&self) -> bool {
+        !self.injector.is_empty() || {
+            let seats = self.roster.seats();
+            seats.list.iter().any(|seat| !seat.thief.is_empty())
+        }
+    }
+
+    fn reserve(&self, count: usize) -> usize {
+        if self.seal.phase() >= Phase::Cancel {
+            return 0;
+        }
+        self.census.reserve(count, self.settings.max)
+    }
+
+    fn release(&self, count: usize) {
+        if count > 0 && self.census.release(count).threads() == 0 {
+            self.give_up();
+            self.tell_waiters();
+        }
+    }
+
+    fn start(self: &Arc<Self>, share: usize) -> io::Result<()> {
+        let pass = self.roster.assign();
+        let name = format!("{}-{}", self.settings.thread_name, pass.index);
+        let shared = self.clone();
+        let body = Box::new(move || worker::main(&shared, pass, share));
+        let settings = &self.settings;
+        match settings.starter.start(name, settings.stack_size, body) {
+            Ok(handle) => {
+                self.roster.keep(pass, handle);
+                Ok(())
+            }
+            Err(error) => {
+                self.roster.unassign(pass);
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! How a pool ends.
+//!
+//! 1. Seal: the phase changes, whoever pushes from now on is refused or empties the queues
+//!    itself ([`seal`](super::seal)).
+//! 2. `CancelQueued`, and a start hook that panicked: the queues are emptied, then the
+//!    suspended tasks are told, then what that queued is dropped; all of it on the thread that
+//!    seals, so that nothing waits for a worker that is blocked.
+//! 3. `Drain`, and the last handle dropped: workers go on until all that was submitted has
+//!    ended. Whoever notices the end (a worker on its way to sleep, a canceller, the one that
+//!    waits) closes the pool and wakes the workers.
+//! 4. Workers leave. The last one of them tells the waiters.
+//!
+//! # Who does not wait for whom
+//!
+//! A task that runs on a worker of the pool and waits for the pool's end cannot wait for
+//! itself, nor for the tasks below it on its stack, nor for its worker. These are *excused*: the
+//! pool has ended when no more tasks live than are excused and no more threads are there than
+//! have such a task. Two tasks that wait at the same time excuse each other. While it waits,
+//! such a task runs what is queued in place: its worker may be the only one.
+
+#![forbid(unsafe_code)]
+
+use std::panic::Location;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::base::sync::Arc;
+use crate::base::sync::atomic::Ordering;
+use crate::entered::Parking;
+use crate::pool::seal::Phase;
+use crate::pool::shared::Shared;
+use crate::pool::worker::{self, Worker};
+use crate::task::{Cancel, TaskId};
+
+/// What a shutdown does with work that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shutdown {
+    /// All of it ends first, also what running jobs submit meanwhile and suspended tasks.
+    Drain,
+    /// What has not started is cancelled, suspended tasks too; running jobs end.
+    CancelQueued,
+}
+
+/// What a shutdown has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Everything has ended and the threads have left.
+    pub completed: bool,
+    /// Jobs and tasks that this call has cancelled.
+    pub cancelled: usize,
+    /// What was still there when the time was over.
+    pub stuck: Vec<StuckTask>,
+}
+
+/// A job or task that a shutdown has waited for in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckTask {
+    /// The number on its handle.
+    pub id: TaskId,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// Where it was submitted.
+    pub spawned_at: &'static Location<'static>,
+    /// Since its start, or its first suspension. Some microseconds more where short jobs ran
+    /// just before it on the same thread.
+    pub running_for: Duration,
+}
+
+/// Who waits for the end of the pool.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(Vec<Waker>);
+
+impl Shared {
+    /// Seals the pool; returns how many jobs and tasks that has cancelled.
+    pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> usize {
+        self.stopped.store(true, Ordering::Release);
+        match mode {
+            Shutdown::Drain => {
+                if self.seal.advance(Phase::Drain) {
+                    self.try_close();
+                }
+                0
+            }
+            Shutdown::CancelQueued => {
+                if !self.seal.advance(Phase::Cancel) {
+                    return 0;
+                }
+                let mut cancelled = self.empty_queues();
+                for hold in self.suspended.holds() {
+                    cancelled += usize::from(hold.cancel() != Cancel::TooLate);
+                }
+                let _ = self.empty_queues();
+                self.dismiss();
+                cancelled
+            }
+        }
+    }
+
+    /// A start hook panicked: nothing that has not started ever will.
+    pub(super) fn break_down(self: &Arc<Self>) {
+        if !self.seal.advance(Phase::Broken) {
+            return;
+        }
+        let _ = self.empty_queues();
+        for hold in self.suspended.holds() {
+            hold.shut_down();
+            if !hold.is_finished() {
+                // It is being polled.
+                let _ = hold.cancel();
+            }
+        }
+        let _ = self.empty_queues();
+        self.dismiss();
+    }
+
+    /// Closes a draining pool in which nothing lives any more.
+    pub(super) fn try_close(&self) {
+        if self.seal.phase() == Phase::Drain
+            && self.live() <= self.excused.load(Ordering::Acquire) as u64
+            && self.seal.advance(Phase::Closed)
+        {
+            let _ = self.empty_queues();
+            self.dismiss();
+        }
+    }
+
+    /// Sends everybody home who waits for work.
+    fn dismiss(&self) {
+        self.growth.close();
+        for seat in &*self.roster.seats().list {
+            seat.waker.wake_by_ref();
+        }
+        self.tell_waiters();
+    }
+
+    pub(super) fn tell_waiters(&self) {
+        let waiters = std::mem::take(&mut self.waiters.lock().0);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for the end of a sealed pool; true if it has come by `deadline`.
+    pub(super) fn await_end(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        let here = worker::current().filter(|here| here.shared.id == self.id);
+        let excused = here.as_ref().map(|here| Excused::new(self, here));
+        let parking = Parking::current();
+        let ended = parking.wait_until(
+            || {
+                loop {
+                    self.wait_with(parking.waker());
+                    self.try_close();
+                    if self.has_ended() {
+                        return true;
+                    }
+                    let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                    if over || !here.as_ref().is_some_and(|here| here.help()) {
+                        return false;
+                    }
+                }
+            },
+            deadline,
+        );
+        let mut waiters = self.waiters.lock();
+        waiters.0.retain(|waker| !waker.will_wake(parking.waker()));
+        drop(waiters);
+        drop(excused);
+        if ended && deadline.is_none() {
+            // At most their locals are still being destroyed.
+            for thread in self.roster.take_gone() {
+                let _ = thread.join();
+            }
+        }
+        ended
+    }
+
+    fn wait_with(&self, waker: &Waker) {
+        let mut waiters = self.waiters.lock();
+        if !waiters.0.iter().any(|other| other.will_wake(waker)) {
+            waiters.0.push(waker.clone());
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let inside = self.inside.load(Ordering::Acquire);
+        self.seal.phase() >= Phase::Cancel
+            && self.census.now().threads() <= inside
+            && self.roster.threads() <= inside
+            && self.live() <= self.excused.load(Ordering::Acquire) as u64
+    }
+
+    /// What has not ended: at work, and suspended.
+    pub(super) fn stuck(&self) -> Vec<StuckTask> {
+        let now = self.epoch.elapsed();
+        let own = worker::current().filter(|here| here.shared.id == self.id);
+        let seats = self.roster.seats();
+        let others = seats
+            .list
+            .iter()
+            .filter(|seat| own.as_ref().is_none_or(|own| own.seat.index != seat.index));
+        let mut stuck: Vec<_> = others
+            .filter_map(|seat| seat.desk.look())
+            .map(|work| StuckTask {
+                id: work.id,
+                name: work.name,
+                spawned_at: work.spawned_at,
+                running_for: now.saturating_sub(work.since),
+            })
+            .collect();
+        for task in self.suspended.stuck() {
+            if stuck.iter().all(|other| other.id != task.id) {
+                stuck.push(task);
+            }
+        }
+        stuck
+    }
+}
+
+/// A task of the pool waits for the pool's end; see the module's header.
+struct Excused<'a> {
+    shared: &'a Arc<Shared>,
+    worker: &'a Worker,
+    tasks: usize,
+    inside: bool,
+}
+
+impl<'a> Excused<'a> {
+    fn new(shared: &'a Arc<Shared>, worker: &'a Worker) -> Self {
+        let (tasks, inside) = worker.excuse();
+        shared.excused.fetch_add(tasks, Ordering::AcqRel);
+        if inside {
+            shared.inside.fetch_add(1, Ordering::AcqRel);
+        }
+        // Another one that waits may have been waiting for this.
+        shared.tell_waiters();
+        Self {
+            shared,
+            worker,
+            tasks,
+            inside,
+        }
+    }
+}
+
+impl Drop for Excused<'_> {
+    fn drop(&mut self) {
+        self.worker.resume(self.tasks);
+        self.shared.excused.fetch_sub(self.tasks, Ordering::AcqRel);
+        if self.inside {
+            self.shared.inside.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}

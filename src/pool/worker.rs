@@ -1,0 +1,665 @@
+//! One worker: where it looks for work, how it sleeps, when it leaves.
+//!
+//! # Order
+//!
+//! The task that the last one woke (at most [`STREAK`] in a row), the own queue, the injector;
+//! every [`LOOK_OUTSIDE`]th time the injector and the own loop first, so that neither starves
+//! behind tasks that keep each other busy. A worker that finds nothing there robs the others,
+//! if nobody else does ([`Idle::start_search`](crate::idle::Idle::start_search)), and their
+//! next-task slots last of all.
+//!
+//! # What a worker keeps to itself
+//!
+//! Nothing. A task woken by a task goes into the slot without waking anybody, because this
+//! worker takes it next; likewise one that yielded. If it runs a job first, or blocks in a wait
+//! of ours, it makes up for the wake, since either may take for ever.
+
+#![forbid(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::base::contain::{contain, discard};
+use crate::base::random::Random;
+use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::base::sync::{Arc, local};
+use crate::entered::{self, Parking};
+use crate::event_loop::ThreadLoopDriver;
+use crate::idle::{Claim, Found, Sleep, Withdraw};
+use crate::pool::builder::Hook;
+use crate::pool::evidence::Phase as Doing;
+use crate::pool::growth::Ground;
+use crate::pool::home::Door;
+use crate::pool::seal::Phase;
+use crate::pool::seat::{Desk, Pass, Seat, Seats, Tally};
+use crate::pool::shared::Shared;
+use crate::queue::local::Local;
+use crate::queue::slot::Slot;
+use crate::queue::steal::victims;
+use crate::task::{self, Ended, TaskId, TaskRef, WakeKind};
+
+/// The injector and the own loop come first every so many tasks.
+const LOOK_OUTSIDE: u32 = 61;
+
+/// Tasks taken from the slot in a row.
+const STREAK: u32 = 3;
+
+/// Tasks of the own loop in one go.
+const LOOP_SHARE: usize = 16;
+
+/// Short tasks per reading of the clock.
+const STAMP_EVERY: u32 = 16;
+
+/// Tasks that take longer each have the clock read for each.
+const SHORT: Duration = Duration::from_micros(2);
+
+/// The stack that the standard library gives a thread.
+const STACK_DEFAULT: usize = 2 << 20;
+
+local! {
+    static HERE: RefCell<Option<Rc<Worker>>> = RefCell::new(None);
+}
+
+/// What only the worker's own thread touches.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) seat: Arc<Seat>,
+    pub(super) local: Local<TaskRef>,
+    pub(super) door: Arc<Door>,
+    parking: Parking,
+    driver: ThreadLoopDriver,
+    random: Random,
+    seats: RefCell<Seats>,
+    tick: Cell<u32>,
+    streak: Cell<u32>,
+    /// The slot may be full.
+    has_next: Cell<bool>,
+    /// Something lies in the slot or the own queue that nobody was woken for.
+    unannounced: Cell<bool>,
+    /// Inside the poll of a future, which does not block.
+    polling: Cell<bool>,
+    /// Inside a turn of the own loop.
+    turning: Cell<bool>,
+    /// Parked for want of work: no blocked worker.
+    resting: Cell<bool>,
+    /// Waits of ours, one inside the other.
+    blocked: Cell<usize>,
+    /// The task that the worker took.
+    outer: Cell<Option<TaskId>>,
+    /// Tasks that run in place on top of it.
+    nested: Cell<usize>,
+    /// Those of all these that a shutdown further down on this stack has excused already.
+    excused: Cell<usize>,
+    unstamped: Cell<u32>,
+    stamp_every: Cell<u32>,
+    stamped: Cell<Duration>,
+    /// Where the stack begins, and how much of it may be used before a wait stops helping.
+    stack: (usize, usize),
+}
+
+/// What a worker without work does next.
+enum Next {
+    Run(TaskRef),
+    Turn,
+    Leave { retired: bool },
+}
+
+/// Calls `f` with the worker of this pool that this thread is.
+#[inline]
+pub(super) fn with_worker<R>(pool: u64, f: impl FnOnce(&Worker) -> R) -> Option<R> {
+    HERE.try_with(|here| match &*here.borrow() {
+        Some(worker) if worker.shared.id == pool => Some(f(worker)),
+        _ => None,
+    })
+    .unwrap_or_default()
+}
+
+/// The worker that this thread is, of whatever pool.
+pub(super) fn current() -> Option<Rc<Worker>> {
+    HERE.try_with(|here| here.borrow().clone())
+        .unwrap_or_default()
+}
+
+/// A worker's life.
+pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
+    // Errors: whoever is missing is asked for again by the next look.
+    let _ = shared.growth.spread(shared, share);
+    let worker = Worker::arrive(shared, pass);
+    let guard = entered::enter_worker(worker.clone());
+    let _ = HERE.try_with(|here| here.replace(Some(worker.clone())));
+    let fit = worker.call_hook(shared.settings.on_start.as_ref());
+    shared.census.arrived();
+    let retired = if fit {
+        worker.work()
+    } else {
+        shared.break_down();
+        false
+    };
+    worker.driver.close();
+    let _ = worker.call_hook(shared.settings.on_stop.as_ref());
+    let _ = HERE.try_with(|here| here.replace(None));
+    drop(guard);
+    worker.depart(pass, retired);
+}
+
+impl Worker {
+    fn arrive(shared: &Arc<Shared>, pass: Pass) -> Rc<Self> {
+        let parking = Parking::current();
+        let local = Local::new();
+        let seat = Arc::new(Seat {
+            index: pass.index,
+            thief: local.thief(),
+            next: Slot::new(),
+            waker: parking.waker().clone(),
+            pulse: shared.growth.enroll(),
+            tally: Tally::default().into(),
+            desk: Desk::default(),
+            pinned: AtomicUsize::new(0),
+            called: AtomicBool::new(false),
+        });
+        shared.roster.arrive(seat.clone());
+        let called = Arc::downgrade(&seat);
+        let driver = ThreadLoopDriver::begin(move || {
+            if let Some(seat) = called.upgrade() {
+                seat.called.store(true, Ordering::Release);
+                seat.waker.wake_by_ref();
+            }
+        });
+        let stack = shared.settings.stack_size.unwrap_or(STACK_DEFAULT);
+        let here = 0_u8;
+        Rc::new(Self {
+            shared: shared.clone(),
+            seat,
+            local,
+            door: Arc::new(Door(shared.clone())),
+            parking,
+            driver,
+            random: Random::new(pass.index as u64 + 1),
+            seats: RefCell::new(shared.roster.seats()),
+            tick: Cell::new(0),
+            streak: Cell::new(0),
+            has_next: Cell::new(false),
+            unannounced: Cell::new(false),
+            polling: Cell::new(false),
+            turning: Cell::new(false),
+            resting: Cell::new(false),
+            blocked: Cell::new(0),
+            outer: Cell::new(None),
+            nested: Cell::new(0),
+            excused: Cell::new(0),
+            unstamped: Cell::new(0),
+            stamp_every: Cell::new(1),
+            stamped: Cell::new(Duration::ZERO),
+            stack: (&raw const here as usize, stack / 2),
+        })
+    }
+
+    /// Runs a hook; false if it panicked.
+    fn call_hook(&self, hook: Option<&Hook>) -> bool {
+        let Some(hook) = hook else {
+            return true;
+        };
+        match contain(|| hook(self.seat.index)) {
+            Ok(()) => true,
+            Err(payload) => {
+                discard(payload);
+                false
+            }
+        }
+    }
+
+    /// Works until it is time to leave; true if the keep-alive ran out.
+    fn work(&self) -> bool {
+        let mut fresh = true;
+        loop {
+            if self.shared.seal.phase() >= Phase::Cancel {
+                let _ = self.shared.empty_queues();
+            }
+            let task = match self.next_task() {
+                Some(task) => task,
+                None => match self.idle() {
+                    Next::Run(task) => task,
+                    Next::Turn => {
+                        self.turn();
+                        continue;
+                    }
+                    Next::Leave { retired } => return retired,
+                },
+            };
+            if std::mem::take(&mut fresh) {
+                self.shared.growth.began(&self.shared);
+            }
+            self.run(task);
+            self.shared.growth.ended(&self.shared);
+        }
+    }
+
+    /// Runs a task that this worker took.
+    fn run(&self, task: TaskRef) {
+        let is_job = task.is_job();
+        if is_job && self.unannounced.replace(false) {
+            // The job may block; what waits behind it must not.
+            self.shared.after_push();
+        }
+        self.polling.set(!is_job);
+        self.outer.set(Some(task.id()));
+        self.stamp();
+        self.seat.desk.put(&task);
+        self.seat.tally.taken.bump();
+        self.seat.pulse.turn(Doing::Inside);
+        task.run();
+        self.seat.pulse.turn(Doing::Looking);
+        self.outer.set(None);
+        self.nested.set(0);
+        self.polling.set(false);
+    }
+
+    /// Reads the clock for the desk if it is time to.
+    fn stamp(&self) {
+        let unstamped = self.unstamped.get() + 1;
+        if unstamped < self.stamp_every.get() {
+            return self.unstamped.set(unstamped);
+        }
+        let now = self.shared.epoch.elapsed();
+        let took = now.saturating_sub(self.stamped.get());
+        let short = took < SHORT * unstamped;
+        self.stamp_every.set(if short { STAMP_EVERY } else { 1 });
+        self.unstamped.set(0);
+        self.stamped.set(now);
+        self.seat.desk.stamp(now);
+    }
+
+    /// A turn of the own loop.
+    fn turn(&self) {
+        self.seat.called.store(false, Ordering::Relaxed);
+        self.turning.set(true);
+        self.polling.set(true);
+        self.seat.pulse.turn(Doing::Inside);
+        let _ = self.driver.turn(LOOP_SHARE);
+        self.seat.pulse.turn(Doing::Looking);
+        self.polling.set(false);
+        self.turning.set(false);
+    }
+
+    /// The next task of those that need no search.
+    fn next_task(&self) -> Option<TaskRef> {
+        let tick = self.tick.get().wrapping_add(1);
+        self.tick.set(tick);
+        if tick % LOOK_OUTSIDE == 0 || self.seat.called.load(Ordering::Relaxed) {
+            self.turn();
+            if let Some(task) = self.shared.injector.take() {
+                return Some(task);
+            }
+        }
+        if self.has_next.get() && self.streak.get() < STREAK {
+            if let Some(task) = self.take_next() {
+                self.streak.set(self.streak.get() + 1);
+                return Some(task);
+            }
+        }
+        self.streak.set(0);
+        let own = self.local.pop().or_else(|| self.shared.injector.take());
+        own.or_else(|| self.take_next())
+    }
+
+    fn take_next(&self) -> Option<TaskRef> {
+        if self.has_next.replace(false) {
+            return self.seat.next.take();
+        }
+        None
+    }
+
+    /// Searches the queues of all; the caller is a searcher.
+    fn search(&self) -> Option<TaskRef> {
+        if let Some(task) = self.shared.injector.take() {
+            return Some(task);
+        }
+        let seats = self.seats();
+        let count = seats.len();
+        let own = seats.iter().position(|seat| Arc::ptr_eq(seat, &self.seat));
+        let start = self.random.below(count);
+        let order = || victims(count, own.unwrap_or(count), start).map(|at| &seats[at]);
+        let stolen = order()
+            .find_map(|seat| seat.thief.take_half(&self.local))
+            .or_else(|| order().find_map(|seat| seat.next.take()));
+        match stolen {
+            Some(task) => {
+                self.seat.tally.stolen.bump();
+                Some(task)
+            }
+            None => self.shared.injector.take(),
+        }
+    }
+
+    fn seats(&self) -> Arc<Vec<Arc<Seat>>> {
+        let mut seats = self.seats.borrow_mut();
+        self.shared.roster.refresh(&mut seats);
+        seats.list.clone()
+    }
+
+    /// Is there anything in the queues that a search would find?
+    fn sees_work(&self) -> bool {
+        !self.shared.injector.is_empty() || self.seats().iter().any(|seat| !seat.thief.is_empty())
+    }
+
+    /// A searcher has something to do: if it was the last one, the next takes over.
+    fn pass_on(&self) {
+        if self.shared.idle.found() == Found::PassOn && self.sees_work() {
+            self.shared.after_push();
+        }
+    }
+
+    /// Nothing to do: searches, sleeps, or leaves.
+    fn idle(&self) -> Next {
+        self.unannounced.set(false);
+        self.seat.desk.clear();
+        let index = self.seat.index;
+        let idle = &self.shared.idle;
+        let mut searching = idle.start_search();
+        loop {
+            if searching {
+                if let Some(task) = self.search() {
+                    self.pass_on();
+                    return Next::Run(task);
+                }
+            }
+            if let Some(next) = self.duty() {
+                if searching {
+                    self.pass_on();
+                }
+                return next;
+            }
+            let sleep = idle.sleep(index, searching);
+            searching = true;
+            if sleep == Sleep::LookAgain && (self.sees_work() || self.must_look_up()) {
+                idle.rejoin(index);
+                continue;
+            }
+            match self.park() {
+                Woken::Claimed => {}
+                Woken::Called => idle.rejoin(index),
+                Woken::Rested => {
+                    if idle.withdraw(index) == Withdraw::Free {
+                        if self.may_retire() {
+                            return Next::Leave { retired: true };
+                        }
+                        searching = idle.start_search();
+                    }
+                }
+            }
+            self.unstamped.set(u32::MAX - 1);
+        }
+    }
+
+    /// What comes before sleeping, besides tasks of the pool.
+    fn duty(&self) -> Option<Next> {
+        if self.driver.has_work() || self.is_loop_due() {
+            return Some(Next::Turn);
+        }
+        let phase = self.shared.seal.phase();
+        if phase >= Phase::Cancel && self.seat.pinned.load(Ordering::Acquire) == 0 {
+            return Some(Next::Leave { retired: false });
+        }
+        None
+    }
+
+    fn is_loop_due(&self) -> bool {
+        let deadline = self.driver.next_deadline();
+        deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// After the worker has marked itself asleep: has something come up besides work?
+    fn must_look_up(&self) -> bool {
+        if self.shared.seal.phase() == Phase::Drain {
+            self.shared.try_close();
+        }
+        let leave = self.shared.seal.phase() >= Phase::Cancel
+            && self.seat.pinned.load(Ordering::Acquire) == 0;
+        leave || self.seat.called.load(Ordering::Acquire)
+    }
+
+    /// Parks until the worker is claimed or something else comes up.
+    fn park(&self) -> Woken {
+        self.seat.pulse.turn(Doing::Resting);
+        self.resting.set(true);
+        let woken = self.park_until_woken();
+        self.resting.set(false);
+        self.seat.pulse.turn(Doing::Looking);
+        woken
+    }
+
+    fn park_until_woken(&self) -> Woken {
+        let rest = self.rest_until();
+        loop {
+            if self.shared.idle.is_claimed(self.seat.index) {
+                return Woken::Claimed;
+            }
+            let timer = self.driver.next_deadline();
+            if self.driver.has_work() || self.must_look_up() {
+                return Woken::Called;
+            }
+            let deadline = [rest, timer].into_iter().flatten().min();
+            let now = deadline.map(|_| Instant::now());
+            if timer.is_some() && timer <= now {
+                return Woken::Called;
+            }
+            if rest.is_some() && rest <= now {
+                return Woken::Rested;
+            }
+            self.seat.tally.parks.bump();
+            self.parking.park_until(deadline);
+        }
+    }
+
+    /// When this worker's keep-alive runs out; never for one of the core.
+    fn rest_until(&self) -> Option<Instant> {
+        if self.shared.census.now().threads() <= self.shared.settings.core
+            || self.seat.pinned.load(Ordering::Acquire) > 0
+            || self.driver.live() > 0
+        {
+            return None;
+        }
+        Instant::now().checked_add(self.shared.settings.keep_alive)
+    }
+
+    /// The keep-alive has run out and nobody counts on this worker: may it leave?
+    fn may_retire(&self) -> bool {
+        let shared = &self.shared;
+        if !shared.growth.may_retire(&shared.counts())
+            || !shared.census.left_if_above(shared.settings.core)
+        {
+            return false;
+        }
+        // Whoever pushed meanwhile counted this thread as busy.
+        fence(Ordering::SeqCst);
+        shared.wake_more();
+        true
+    }
+
+    /// The last steps; the thread is no worker any more.
+    fn depart(&self, pass: Pass, retired: bool) {
+        let shared = &self.shared;
+        shared.growth.dismiss(&self.seat.pulse);
+        // A hook may have left something.
+        let mut left = false;
+        let rest = || self.local.pop().or_else(|| self.seat.next.take());
+        while let Some(task) = rest() {
+            shared.injector.push(task);
+            left = true;
+        }
+        shared.roster.depart(&self.seat, pass, retired);
+        if !retired {
+            shared.census.left();
+        }
+        if left {
+            shared.after_push();
+        }
+        shared.tell_waiters();
+    }
+
+    /// A task was woken on this worker. True if nobody has to be woken for it.
+    pub(super) fn woken(&self, task: TaskRef, kind: WakeKind) -> bool {
+        match kind {
+            // It stays with this worker, behind everything else.
+            WakeKind::Yielded => {
+                self.tick.set(LOOK_OUTSIDE - 1);
+                self.local.push(task);
+                self.unannounced.set(true);
+                self.outer.get().is_some()
+            }
+            WakeKind::Woken if self.polling.get() => {
+                self.has_next.set(true);
+                self.unannounced.set(true);
+                match self.seat.next.replace(task) {
+                    None => true,
+                    Some(other) => {
+                        self.local.push(other);
+                        false
+                    }
+                }
+            }
+            WakeKind::Woken => {
+                self.local.push(task);
+                false
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn started(&self, task: &TaskRef) {
+        self.seat.tally.started.bump();
+        if self.outer.get() != Some(task.id()) {
+            self.nested.set(self.nested.get() + 1);
+        }
+    }
+
+    pub(super) fn suspended(&self, id: TaskId) {
+        self.went(id);
+    }
+
+    #[inline]
+    pub(super) fn ended(&self, end: &Ended) {
+        self.seat.tally.ended(end);
+        if end.started && !end.suspended {
+            self.went(end.id);
+        }
+    }
+
+    /// A task left the stack.
+    fn went(&self, id: TaskId) {
+        if self.outer.get() != Some(id) {
+            self.nested.set(self.nested.get().saturating_sub(1));
+        }
+    }
+
+    /// Tasks of the pool that are running on this stack.
+    fn depth(&self) -> usize {
+        let polled = self.turning.get()
+            && task::current_id().is_some_and(|id| self.shared.suspended.contains(id));
+        usize::from(self.outer.get().is_some() || polled) + self.nested.get()
+    }
+
+    /// The task that runs here waits for the pool's end: it and those below it on the stack are
+    /// not waited for. Returns how many these are, and whether the worker itself was not
+    /// excused before.
+    pub(super) fn excuse(&self) -> (usize, bool) {
+        let before = self.excused.get();
+        let now = self.depth().max(before);
+        self.excused.set(now);
+        (now - before, before == 0)
+    }
+
+    pub(super) fn resume(&self, count: usize) {
+        self.excused.set(self.excused.get() - count);
+    }
+
+    /// Runs something of the pool on top of a task that waits for the pool's end; false if
+    /// there is nothing.
+    pub(super) fn help(&self) -> bool {
+        if self.is_deep() {
+            return false;
+        }
+        if !self.turning.get() && (self.driver.has_work() || self.is_loop_due()) {
+            self.turn();
+            return true;
+        }
+        let task = self.local.pop().or_else(|| self.shared.take_any());
+        let Some(task) = task else {
+            return false;
+        };
+        self.seat.tally.taken.bump();
+        let polling = self.polling.replace(!task.is_job());
+        // A later poll tells nobody that it begins.
+        let later = !task.is_job() && task.is_claimed();
+        let nested = self.nested.get();
+        self.nested.set(nested + usize::from(later));
+        task.run();
+        self.nested.set(nested);
+        self.polling.set(polling);
+        true
+    }
+
+    /// More than half of the stack is used.
+    fn is_deep(&self) -> bool {
+        let (base, most) = self.stack;
+        let here = 0_u8;
+        base.abs_diff(&raw const here as usize) > most
+    }
+}
+
+/// Why a parked worker is up.
+enum Woken {
+    /// A submitter claimed it: it searches.
+    Claimed,
+    /// Its loop, or the pool's phase.
+    Called,
+    /// Its keep-alive has run out.
+    Rested,
+}
+
+impl entered::Worker for Worker {
+    fn pool(&self) -> u64 {
+        self.shared.id
+    }
+
+    fn block_begins(&self) {
+        if self.resting.get() {
+            return;
+        }
+        self.blocked.set(self.blocked.get() + 1);
+        if self.blocked.get() > 1 {
+            return;
+        }
+        self.seat.pulse.turn(Doing::Waiting);
+        self.shared.census.block_begins();
+        if let Some(task) = self.take_next() {
+            self.local.push(task);
+        }
+        self.unannounced.set(false);
+        // Ordering: a submitter pushes, passes a fence, and reads the census.
+        fence(Ordering::SeqCst);
+        if self.sees_work() {
+            match self.shared.idle.claim() {
+                Claim::Wake(index) => self.shared.wake(index),
+                Claim::Searching => {}
+                Claim::Nobody => self.shared.growth.blocked(&self.shared),
+            }
+        }
+    }
+
+    fn block_ends(&self) {
+        if self.resting.get() {
+            return;
+        }
+        self.blocked.set(self.blocked.get() - 1);
+        if self.blocked.get() == 0 {
+            self.shared.census.block_ends();
+            self.seat.pulse.turn(Doing::Inside);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_deep()
+    }
+}
