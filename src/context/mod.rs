@@ -48,8 +48,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::base::sync::Arc;
 use map::Map;
 
-pub(crate) use scope::{Entered, replace_affinity};
 pub use scope::InContext;
+pub(crate) use scope::{Entered, replace_affinity};
 pub use token::{ResetError, ScopeGuard, Token};
 pub use var::ContextVar;
 

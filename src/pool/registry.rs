@@ -47,8 +47,11 @@ impl Registry {
         drop(entry);
     }
 
-    pub(super) fn contains(&self, id: TaskId) -> bool {
-        self.shard(id).lock().contains_key(&id)
+    /// Is there one of which `test` is true?
+    pub(super) fn any(&self, test: impl Fn(TaskId) -> bool) -> bool {
+        self.0
+            .iter()
+            .any(|shard| shard.lock().keys().any(|id| test(*id)))
     }
 
     /// All of them now.

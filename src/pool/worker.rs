@@ -555,8 +555,7 @@ impl Worker {
 
     /// Tasks of the pool that are running on this stack.
     fn depth(&self) -> usize {
-        let polled = self.turning.get()
-            && task::current_id().is_some_and(|id| self.shared.suspended.contains(id));
+        let polled = self.turning.get() && self.shared.suspended.any(task::is_running_here);
         usize::from(self.outer.get().is_some() || polled) + self.nested.get()
     }
 
