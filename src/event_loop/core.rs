@@ -111,11 +111,11 @@ impl Core {
                 task.run();
                 continue;
             }
-            let suspended = std::mem::take(&mut *self.shared.suspended.lock());
-            if suspended.is_empty() {
+            let suspended = self.shared.suspended.take_all();
+            if suspended.len() == 0 {
                 break;
             }
-            for hold in suspended.into_values() {
+            for hold in suspended {
                 // Schedules the task, which is then found above.
                 hold.cancel();
             }
@@ -166,17 +166,12 @@ impl Schedule for Shared {
     }
 
     fn suspended(&self, task: &TaskRef) {
-        let replaced = self.suspended.lock().insert(task.id(), task.hold());
-        debug_assert!(
-            replaced.is_none(),
-            "a task is suspended once for the first time"
-        );
+        self.suspended.enter(task.hold());
     }
 
     fn ended(&self, end: Ended) {
         if end.suspended {
-            let hold = self.suspended.lock().remove(&end.id);
-            drop(hold);
+            self.suspended.leave(end.id);
         }
         self.end_one();
     }

@@ -6,6 +6,7 @@
 //! drives one future without any loop.
 //!
 //! * `inbox`: where other threads leave work.
+//! * `suspended`: the tasks that stand in no queue.
 //! * `shared`: what other threads see of a loop.
 //! * `core`: the half that stays on its thread; what runs on this thread.
 //! * `stopped`: who waits for an answer learns of the stop.
@@ -22,6 +23,7 @@ mod handle;
 mod inbox;
 mod shared;
 mod stopped;
+mod suspended;
 mod thread;
 mod turn;
 

@@ -6,18 +6,18 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::OnceLock;
 use std::task::Waker;
 use std::thread::ThreadId;
 
+use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use crate::base::sync::{Arc, Mutex};
 use crate::entered::{Parking, thread_key};
 use crate::event_loop::inbox::Inbox;
 use crate::event_loop::stopped::Stops;
-use crate::task::{Hold, TaskId, TaskRef};
+use crate::event_loop::suspended::Suspended;
+use crate::task::TaskRef;
 
 /// What a loop is doing, as far as another thread can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,8 +35,8 @@ pub(super) type OnWake = Arc<dyn Fn() + Send + Sync>;
 
 pub(super) struct Shared {
     pub(super) inbox: Inbox<TaskRef>,
-    pub(super) suspended: Mutex<HashMap<TaskId, Hold>>,
     pub(super) stops: Arc<Stops>,
+    pub(super) suspended: Suspended,
     state: AtomicU8,
     stop: AtomicBool,
     pending: AtomicUsize,
@@ -51,8 +51,8 @@ impl Shared {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inbox: Inbox::new(),
-            suspended: Mutex::new(HashMap::new()),
             stops: Arc::default(),
+            suspended: Suspended::default(),
             state: AtomicU8::new(LoopState::Idle as u8),
             stop: AtomicBool::new(false),
             pending: AtomicUsize::new(0),

@@ -9,6 +9,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use crate::base::contain::{contain, discard};
 use crate::base::sync::{Arc, Mutex};
 
 /// How often a loop has stopped, and who wants to hear of the next time.
@@ -35,7 +36,11 @@ impl Stops {
             watchers.count += 1;
             std::mem::take(&mut watchers.wakers)
         };
-        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in wakers {
+            if let Err(payload) = contain(|| waker.wake()) {
+                discard(payload);
+            }
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl Agenda {
         for (due, entry) in self.heap.take_all() {
             if due == Due::Never || entry.is_strict() {
                 self.heap.push(due, entry);
-            } else if let Some(waker) = entry.fire() {
+            } else if let Some(waker) = entry.fire_early() {
                 wakers.push(waker);
             } else {
                 self.home.buried(1);

@@ -8,8 +8,9 @@
 //!
 //! | `state`    | meaning                                      | next                |
 //! |------------|----------------------------------------------|---------------------|
-//! | `Waiting`  | in the agenda of `home`; the waker is here   | `Fired`, `Released` |
-//! | `Fired`    | out of every agenda, the waker has been taken | (final)             |
+//! | `Waiting`  | in the agenda of `home`; the waker is here   | any other           |
+//! | `Fired`    | its time has come; out of every agenda       | (final)             |
+//! | `Early`    | out of every agenda before its time          | (final)             |
 //! | `Released` | still in an agenda, but nobody waits for it  | (final)             |
 //!
 //! # Invariants
@@ -68,6 +69,7 @@ struct Slot {
 enum State {
     Waiting(Waker),
     Fired,
+    Early,
     Released,
 }
 
@@ -77,7 +79,9 @@ enum State {
 pub(super) enum Renewal {
     /// The entry stands where it should and wakes the right waker.
     Done,
-    /// The entry has fired or stands in another agenda: release it and register afresh.
+    /// Its time has come.
+    Fired,
+    /// The entry stands in another agenda or in none: release it and register afresh.
     Astray,
 }
 
@@ -98,31 +102,24 @@ impl Entry {
         matches!(self.slot.lock().state, State::Released)
     }
 
-    /// The entry is taken out of its agenda: the waker to call, unless it was released.
+    /// Its time has come and it is out of its agenda: the waker to call, unless it was
+    /// released.
     pub(super) fn fire(&self) -> Option<Waker> {
-        let mut slot = self.slot.lock();
-        match std::mem::replace(&mut slot.state, State::Fired) {
-            State::Waiting(waker) => Some(waker),
-            State::Fired => None,
-            State::Released => {
-                slot.state = State::Released;
-                None
-            }
-        }
+        self.slot.lock().leave(State::Fired)
+    }
+
+    /// It is out of its agenda before its time; otherwise like [`Entry::fire`].
+    pub(super) fn fire_early(&self) -> Option<Waker> {
+        self.slot.lock().leave(State::Early)
     }
 
     /// Nobody waits any more: the waker to drop, unless it was fired.
     pub(super) fn release(&self) -> Option<Waker> {
         let mut slot = self.slot.lock();
-        if !matches!(slot.state, State::Waiting(_)) {
-            return None;
-        }
+        let waker = slot.leave(State::Released)?;
         // Ordering: Relaxed: see `Home::released`.
         slot.home.released.fetch_add(1, Ordering::Relaxed);
-        match std::mem::replace(&mut slot.state, State::Released) {
-            State::Waiting(waker) => Some(waker),
-            State::Fired | State::Released => None,
-        }
+        Some(waker)
     }
 
     /// From now on wakes `waker`, if the entry still waits in `home`.
@@ -132,7 +129,8 @@ impl Entry {
             State::Waiting(_) if !Arc::ptr_eq(&slot.home, home) => return Renewal::Astray,
             State::Waiting(present) if present.will_wake(waker) => return Renewal::Done,
             State::Waiting(_) => {}
-            State::Fired | State::Released => return Renewal::Astray,
+            State::Fired => return Renewal::Fired,
+            State::Early | State::Released => return Renewal::Astray,
         }
         drop(slot);
         let mut other = waker.clone();
@@ -143,6 +141,7 @@ impl Entry {
                 std::mem::swap(present, &mut other);
                 Renewal::Done
             }
+            State::Fired => Renewal::Fired,
             _ => Renewal::Astray,
         };
         drop(slot);
@@ -159,5 +158,19 @@ impl Entry {
             slot.home = home.clone();
         }
         waits
+    }
+}
+
+impl Slot {
+    /// Goes from `Waiting` to `next` and hands out the waker; nothing in any other state.
+    fn leave(&mut self, next: State) -> Option<Waker> {
+        let before = std::mem::replace(&mut self.state, next);
+        match before {
+            State::Waiting(waker) => Some(waker),
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! frame of that thread turns them (a loop that runs, a `block_on`), else with the
 //! [driver](driver), one thread for the whole process that exists only while it is needed.
 //! Polled elsewhere the next time, it registers there and leaves the old place. What decides
-//! that a timer has elapsed is the clock at the poll, never the fact that it was woken; so a
-//! wake may be late, early or doubled without any harm but time.
+//! that a timer has elapsed is a clock, its agenda's or the one read at the poll, never the
+//! fact that it was woken; so a wake may be late, early or doubled without any harm but time.
 //!
 //! * [`heap`]: the order.
 //! * [`entry`]: what a timer and its agenda share.
@@ -61,24 +61,26 @@ impl Timer {
     /// Ready once the deadline has passed, and from then on.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let here = Timers::turned();
-        if let Due::At(instant) = self.due {
-            let now = here
-                .as_ref()
-                .map_or_else(Instant::now, |timers| timers.now());
-            if now >= instant {
-                self.release();
-                return Poll::Ready(());
-            }
-        }
-        let home = match &here {
-            Some(timers) => timers.home(),
-            None => Driver::global().home(),
-        };
         if let Some(entry) = &self.entry {
+            let home = match &here {
+                Some(timers) => timers.home(),
+                None => Driver::global().home(),
+            };
             match entry.renew(home, cx.waker()) {
+                Renewal::Fired => {
+                    self.entry = None;
+                    return Poll::Ready(());
+                }
+                Renewal::Done if self.is_over(here.as_deref()) => {
+                    self.release();
+                    return Poll::Ready(());
+                }
                 Renewal::Done => return Poll::Pending,
                 Renewal::Astray => self.release(),
             }
+        }
+        if self.is_over(here.as_deref()) {
+            return Poll::Ready(());
         }
         let waker = cx.waker().clone();
         self.entry = Some(match here {
@@ -86,6 +88,13 @@ impl Timer {
             None => Driver::global().add(self.due, waker, false),
         });
         Poll::Pending
+    }
+
+    fn is_over(&self, here: Option<&Timers>) -> bool {
+        match self.due {
+            Due::At(instant) => here.map_or_else(Instant::now, Timers::now) >= instant,
+            Due::Never => false,
+        }
     }
 
     fn release(&mut self) {
