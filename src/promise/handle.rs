@@ -8,8 +8,9 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context as Cx, Poll};
 
+use crate::entered::thread_key;
 use crate::join_error::JoinError;
-use crate::task::{Callback, Cancel, Completion, Hold, Reader, TaskId};
+use crate::task::{Callback, Cancel, Completion, Hold, Home, Reader, TaskId};
 
 /// The reading half: await it in a task, or wait for it on a thread.
 ///
@@ -34,6 +35,15 @@ pub struct JoinHandle<T> {
 impl<T> JoinHandle<T> {
     pub(crate) fn of(reader: Reader<T>) -> Self {
         Self { reader }
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        self.reader.hold()
+    }
+
+    /// Could only the calling thread do this work?
+    pub(crate) fn is_bound_here(&self) -> bool {
+        self.reader.origin().home == Home::Thread(thread_key())
     }
 
     /// Takes the outcome if it is there; never blocks.

@@ -1,0 +1,72 @@
+//! A thread with a loop of its own, until it is told to leave.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::thread::ThreadId;
+
+use crate::base::sync::{Arc, Mutex, thread};
+use crate::error::BuildError;
+use crate::event_loop::{EventLoop, LoopHandle};
+use crate::promise::promise;
+
+/// The thread, its loop's handle, and the way to join it.
+#[derive(Debug)]
+pub(super) struct LoopThread {
+    handle: LoopHandle,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl LoopThread {
+    /// Starts a thread of this name and waits until its loop is there.
+    pub(super) fn start(name: String) -> Result<Arc<Self>, BuildError> {
+        let (ready, made) = promise();
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || {
+                let event_loop = EventLoop::new();
+                let _ = ready.resolve(event_loop.handle());
+                let _ = event_loop.run_until_stopped();
+                event_loop.close();
+            })
+            .map_err(BuildError::thread)?;
+        let handle = made
+            .wait()
+            .map_err(|error| BuildError::thread(io::Error::other(error)))?;
+        Ok(Arc::new(Self {
+            handle,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    pub(super) fn handle(&self) -> &LoopHandle {
+        &self.handle
+    }
+
+    pub(super) fn id(&self) -> ThreadId {
+        self.handle.thread_id()
+    }
+
+    /// Lets the loop run once more what is queued, close, and its thread leave.
+    pub(super) fn stop(&self) {
+        self.handle.stop();
+    }
+
+    /// Waits until the thread has left; does nothing on that very thread.
+    pub(super) fn join(&self) {
+        if self.handle.is_current_thread() {
+            return;
+        }
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // The thread contains all panics of user code.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for LoopThread {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
