@@ -95,7 +95,9 @@ impl<T> Results<T> {
         let missing: Vec<usize> = {
             let arrived = self.0.lock();
             let came = arrived.came.iter().enumerate();
-            came.filter(|(_, came)| !**came).map(|(index, _)| index).collect()
+            came.filter(|(_, came)| !**came)
+                .map(|(index, _)| index)
+                .collect()
         };
         missing
             .into_iter()

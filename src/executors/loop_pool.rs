@@ -114,7 +114,10 @@ impl EventLoopPoolExecutor {
     /// The submitted tasks that have not ended, in the order of their submission.
     pub fn tasks(&self) -> Vec<TaskInfo> {
         let roster = self.roster.lock();
-        let pending = roster.placed.iter().filter(|entry| !entry.task.is_finished());
+        let pending = roster
+            .placed
+            .iter()
+            .filter(|entry| !entry.task.is_finished());
         pending
             .map(|entry| TaskInfo {
                 id: id(entry),

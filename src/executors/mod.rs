@@ -19,6 +19,7 @@ mod loop_pool;
 mod loop_thread;
 mod place;
 mod run_multiple;
+mod thread_pool;
 
 pub use async_iter::AsyncIter;
 pub use background::DefaultBackgroundExecutor;

@@ -20,7 +20,10 @@ pub struct Place(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Loop { handle: LoopHandle, index: usize },
+    Loop {
+        handle: LoopHandle,
+        index: usize,
+    },
     Pool(ThreadPool),
     ShutDown,
     /// Through [`Spawn`](futures_task::Spawn) alone.

@@ -51,6 +51,7 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use crate::base::clock::deadline_after;
 use crate::base::count::Ticket;
 use crate::base::sync::{Arc, Mutex, Weak};
+use crate::entered;
 use crate::error::{BuildError, SubmitError};
 use crate::event_loop::thread_loop_home;
 use crate::executor::{Executor, Job};
@@ -147,6 +148,11 @@ impl ThreadPool {
     pub fn global() -> &'static ThreadPool {
         static GLOBAL: OnceLock<ThreadPool> = OnceLock::new();
         GLOBAL.get_or_init(|| Self::new().expect("the defaults are valid"))
+    }
+
+    /// Is the calling thread one of this pool's workers?
+    pub(crate) fn is_worker(&self) -> bool {
+        entered::worker().is_some_and(|worker| worker.pool() == self.lease.shared.id)
     }
 
     /// The pool whose worker this thread is.
