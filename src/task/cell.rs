@@ -225,10 +225,6 @@ impl TaskRef {
         Self(cell)
     }
 
-    pub(super) fn into_raw(self) -> NonNull<Header> {
-        ManuallyDrop::new(self).0
-    }
-
     pub(super) fn cell(&self) -> NonNull<Header> {
         self.0
     }
