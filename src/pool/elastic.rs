@@ -279,308 +279,43 @@ mod tests {
             threads: 2,
             ..Load::default()
         };
+        #[rustfmt::skip]
         let table = [
             ("nothing queued", Load { queued: 0, ..busy }, Plan::Keep),
-            (
-                "first job",
-                Load {
-                    queued: 1,
-                    threads: 0,
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
+            ("first job", Load { queued: 1, threads: 0, ..busy }, Plan::Grow(1)),
             ("first burst", Load { threads: 0, ..busy }, Plan::Grow(2)),
-            (
-                "the core is on its way",
-                Load {
-                    queued: 2,
-                    starting: 2,
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "somebody is idle for each",
-                Load {
-                    queued: 2,
-                    idle: 2,
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "computing",
-                Load {
-                    seen: sample(0, 2),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "asleep: double",
-                Load {
-                    seen: sample(2, 0),
-                    ..busy
-                },
-                Plan::Grow(2),
-            ),
-            (
-                "one asleep, one computes",
-                Load {
-                    seen: sample(1, 1),
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "asleep, as many on the way",
-                Load {
-                    threads: 4,
-                    starting: 2,
-                    seen: sample(2, 0),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "asleep, one on the way",
-                Load {
-                    threads: 4,
-                    starting: 1,
-                    seen: sample(3, 0),
-                    ..busy
-                },
-                Plan::Grow(2),
-            ),
-            (
-                "64 asleep by a sample of 8",
-                Load {
-                    threads: 64,
-                    seen: sample(8, 0),
-                    ..busy
-                },
-                Plan::Grow(64),
-            ),
-            (
-                "64, 7 of 8 asleep",
-                Load {
-                    threads: 64,
-                    seen: sample(7, 1),
-                    ..busy
-                },
-                Plan::Grow(56),
-            ),
-            (
-                "64, half asleep: CPUs are busy",
-                Load {
-                    threads: 64,
-                    seen: sample(4, 4),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "never more than jobs",
-                Load {
-                    queued: 3,
-                    threads: 64,
-                    seen: sample(8, 0),
-                    ..busy
-                },
-                Plan::Grow(3),
-            ),
-            (
-                "never above max",
-                Load {
-                    threads: 510,
-                    seen: sample(8, 0),
-                    ..busy
-                },
-                Plan::Grow(2),
-            ),
-            (
-                "at max",
-                Load {
-                    threads: 512,
-                    seen: sample(8, 0),
-                    stalled: ms(100_000),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "beyond max",
-                Load {
-                    threads: 600,
-                    seen: sample(8, 0),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "a wait of ours",
-                Load {
-                    announced: 1,
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "all in waits of ours",
-                Load {
-                    announced: 2,
-                    ..busy
-                },
-                Plan::Grow(2),
-            ),
-            (
-                "waits of ours at max",
-                Load {
-                    threads: 512,
-                    announced: 512,
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "a wait of ours, compensated",
-                Load {
-                    threads: 3,
-                    announced: 1,
-                    seen: sample(0, 2),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "isolated, computing",
-                Load {
-                    queued: 1,
-                    isolated: true,
-                    seen: sample(0, 2),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "isolated, one asleep",
-                Load {
-                    queued: 1,
-                    isolated: true,
-                    seen: sample(1, 1),
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "isolated, unseen",
-                Load {
-                    queued: 1,
-                    isolated: true,
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "isolated, unseen, enough",
-                Load {
-                    queued: 1,
-                    threads: 10,
-                    isolated: true,
-                    ..busy
-                },
-                Plan::Keep,
-            ),
+            ("the core is on its way", Load { queued: 2, starting: 2, ..busy }, Plan::Keep),
+            ("somebody is idle for each", Load { queued: 2, idle: 2, ..busy }, Plan::Keep),
+            ("computing", Load { seen: sample(0, 2), ..busy }, Plan::Keep),
+            ("asleep: double", Load { seen: sample(2, 0), ..busy }, Plan::Grow(2)),
+            ("one asleep, one computes", Load { seen: sample(1, 1), ..busy }, Plan::Grow(1)),
+            ("asleep, as many on the way", Load { threads: 4, starting: 2, seen: sample(2, 0), ..busy }, Plan::Keep),
+            ("asleep, one on the way", Load { threads: 4, starting: 1, seen: sample(3, 0), ..busy }, Plan::Grow(2)),
+            ("64 asleep by a sample of 8", Load { threads: 64, seen: sample(8, 0), ..busy }, Plan::Grow(64)),
+            ("64, 7 of 8 asleep", Load { threads: 64, seen: sample(7, 1), ..busy }, Plan::Grow(56)),
+            ("64, half asleep: CPUs are busy", Load { threads: 64, seen: sample(4, 4), ..busy }, Plan::Keep),
+            ("never more than jobs", Load { queued: 3, threads: 64, seen: sample(8, 0), ..busy }, Plan::Grow(3)),
+            ("never above max", Load { threads: 510, seen: sample(8, 0), ..busy }, Plan::Grow(2)),
+            ("at max", Load { threads: 512, seen: sample(8, 0), stalled: ms(100_000), ..busy }, Plan::Keep),
+            ("beyond max", Load { threads: 600, seen: sample(8, 0), ..busy }, Plan::Keep),
+            ("a wait of ours", Load { announced: 1, ..busy }, Plan::Grow(1)),
+            ("all in waits of ours", Load { announced: 2, ..busy }, Plan::Grow(2)),
+            ("waits of ours at max", Load { threads: 512, announced: 512, ..busy }, Plan::Keep),
+            ("a wait of ours, compensated", Load { threads: 3, announced: 1, seen: sample(0, 2), ..busy }, Plan::Keep),
+            ("isolated, computing", Load { queued: 1, isolated: true, seen: sample(0, 2), ..busy }, Plan::Keep),
+            ("isolated, one asleep", Load { queued: 1, isolated: true, seen: sample(1, 1), ..busy }, Plan::Grow(1)),
+            ("isolated, unseen", Load { queued: 1, isolated: true, ..busy }, Plan::Grow(1)),
+            ("isolated, unseen, enough", Load { queued: 1, threads: 10, isolated: true, ..busy }, Plan::Keep),
             ("backlog, unseen", busy, Plan::Keep),
-            (
-                "stalled, unseen",
-                Load {
-                    stalled: ms(10),
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "stalled, computing: core + 1",
-                Load {
-                    stalled: ms(10),
-                    seen: sample(0, 2),
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "not yet stalled",
-                Load {
-                    stalled: ms(9),
-                    seen: sample(0, 2),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "stalled, computing, core + 1 there",
-                Load {
-                    threads: 3,
-                    stalled: ms(999),
-                    seen: sample(0, 3),
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "stalled for long",
-                Load {
-                    threads: 3,
-                    stalled: ms(1_000),
-                    seen: sample(0, 3),
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "stalled, sleepers beside a full core",
-                Load {
-                    threads: 6,
-                    stalled: ms(10),
-                    seen: sample(4, 2),
-                    ..busy
-                },
-                Plan::Grow(1),
-            ),
-            (
-                "a rested extra worker",
-                Load {
-                    queued: 0,
-                    threads: 3,
-                    idle: 1,
-                    rested: true,
-                    ..busy
-                },
-                Plan::Retire,
-            ),
-            (
-                "rested at core size",
-                Load {
-                    queued: 0,
-                    idle: 2,
-                    rested: true,
-                    ..busy
-                },
-                Plan::Keep,
-            ),
-            (
-                "rested, but there is work",
-                Load {
-                    queued: 1,
-                    threads: 3,
-                    idle: 1,
-                    rested: true,
-                    ..busy
-                },
-                Plan::Keep,
-            ),
+            ("stalled, unseen", Load { stalled: ms(10), ..busy }, Plan::Grow(1)),
+            ("stalled, computing: core + 1", Load { stalled: ms(10), seen: sample(0, 2), ..busy }, Plan::Grow(1)),
+            ("not yet stalled", Load { stalled: ms(9), seen: sample(0, 2), ..busy }, Plan::Keep),
+            ("stalled, computing, core + 1 there", Load { threads: 3, stalled: ms(999), seen: sample(0, 3), ..busy }, Plan::Keep),
+            ("stalled for long", Load { threads: 3, stalled: ms(1_000), seen: sample(0, 3), ..busy }, Plan::Grow(1)),
+            ("stalled, sleepers beside a full core", Load { threads: 6, stalled: ms(10), seen: sample(4, 2), ..busy }, Plan::Grow(1)),
+            ("a rested extra worker", Load { queued: 0, threads: 3, idle: 1, rested: true, ..busy }, Plan::Retire),
+            ("rested at core size", Load { queued: 0, idle: 2, rested: true, ..busy }, Plan::Keep),
+            ("rested, but there is work", Load { queued: 1, threads: 3, idle: 1, rested: true, ..busy }, Plan::Keep),
         ];
         for (name, load, expected) in table {
             assert_eq!(plan(&load, &LIMITS), expected, "{name}: {load:?}");

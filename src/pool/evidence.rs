@@ -258,17 +258,10 @@ mod tests {
             Phase::Waiting,
             Phase::Resting,
         ] {
-            let before = pulse
-                .beat
-                .load(crate::base::sync::atomic::Ordering::Relaxed);
+            let before = pulse.beat.load(Ordering::Relaxed);
             pulse.turn(phase);
             assert_eq!(pulse.phase(), phase);
-            assert_ne!(
-                pulse
-                    .beat
-                    .load(crate::base::sync::atomic::Ordering::Relaxed),
-                before
-            );
+            assert_ne!(pulse.beat.load(Ordering::Relaxed), before);
         }
     }
 

@@ -62,6 +62,10 @@ pub(super) trait Ground: Send + Sync + Sized + 'static {
     fn growth(&self) -> &Growth;
     /// The counts; each may be a little late.
     fn counts(&self) -> Counts;
+    /// Of the counts those of the threads, where they are cheaper to have alone.
+    fn crew(&self) -> Counts {
+        self.counts()
+    }
     /// Is anything queued? After a `fence(SeqCst)` of the caller it sees every push that was
     /// made before a fence of the pusher.
     fn has_queued(&self) -> bool;
@@ -131,10 +135,6 @@ impl Growth {
         }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// The calling thread becomes a worker.
     pub(super) fn enroll(&self) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse::default());
@@ -153,14 +153,14 @@ impl Growth {
 
     /// A push found nobody to wake. The caller has passed a `fence(SeqCst)` since the push.
     ///
-    /// `queued` is the number of jobs that nobody has taken, or any number above one for many.
+    /// `queued` is the length of the queue that it went to: one says that it is alone there.
     ///
     /// # Errors
     ///
     /// The system refused the only thread of the pool: the job has nobody to run it.
     #[inline]
     pub(super) fn arrived<G: Ground>(&self, ground: &Arc<G>, queued: usize) -> io::Result<()> {
-        if queued > 1 && self.watch.is_alarmed() {
+        if queued != 1 && self.watch.is_alarmed() {
             return Ok(());
         }
         self.look_into(ground, queued)
@@ -168,12 +168,10 @@ impl Growth {
 
     #[cold]
     fn look_into<G: Ground>(&self, ground: &Arc<G>, queued: usize) -> io::Result<()> {
-        let counts = ground.counts();
-        let free = counts.threads.saturating_sub(counts.announced);
-        if free >= self.limits.core {
+        if !self.lacks_core(&ground.crew()) {
             // All of the core is there: whatever the look brings, somebody has to stay at it.
             self.call_watchdog(ground);
-            if queued > 1 && !self.watch.is_unable() {
+            if queued != 1 && !self.watch.is_unable() {
                 return Ok(());
             }
         }
@@ -183,7 +181,7 @@ impl Growth {
     /// A new thread has taken its first job and is about to run it: the last one of its
     /// generation looks. Its [`Pulse`] still says that it rests, so it does not see itself.
     pub(super) fn began<G: Ground>(&self, ground: &Arc<G>) {
-        if ground.has_queued() && ground.counts().starting == 0 {
+        if ground.crew().starting == 0 && ground.has_queued() {
             let _ = self.look(ground, Why::Began);
         }
     }
@@ -270,22 +268,34 @@ impl Growth {
             }
         };
         match self.spread(ground, reserved) {
-            Err(error) if ground.counts().threads == 0 => Err(error),
+            Err(error) if ground.crew().threads == 0 => Err(error),
             // The others go on with the work; a later look tries again.
             _ => Ok(()),
         }
     }
 
+    /// Fewer threads than `core` that are not in a wait of ours: no sample is needed.
+    fn lacks_core(&self, crew: &Counts) -> bool {
+        crew.threads.saturating_sub(crew.announced) < self.limits.core
+    }
+
     fn decide<G: Ground>(&self, sight: &mut Sight, ground: &Arc<G>, why: Why) -> Plan {
+        let at = Instant::now();
+        let now = at.saturating_duration_since(self.epoch);
+        let limited = matches!(why, Why::Arrival | Why::Ended);
+        if limited
+            && sight.looked.is_some_and(|looked| now - looked < LOOK_GAP)
+            && !self.lacks_core(&ground.crew())
+        {
+            return Plan::Keep;
+        }
         let counts = ground.counts();
         if counts.queued <= counts.starting + counts.idle {
             return Plan::Keep;
         }
-        let now = Instant::now();
-        if counts.threads > 0 && !self.backoff.lock().allows(now) {
+        if counts.threads > 0 && !self.backoff.lock().allows(at) {
             return Plan::Keep;
         }
-        let now = now.saturating_duration_since(self.epoch);
         let mut load = Load {
             queued: counts.queued,
             threads: counts.threads,
@@ -295,13 +305,8 @@ impl Growth {
             isolated: why == Why::Arrival && counts.queued == 1,
             ..Load::default()
         };
-        // Too few threads for the core: no sample is needed to see that.
-        if counts.threads.saturating_sub(counts.announced) < self.limits.core {
+        if self.lacks_core(&counts) {
             return plan(&load, &self.limits);
-        }
-        let limited = matches!(why, Why::Arrival | Why::Ended);
-        if limited && sight.looked.is_some_and(|looked| now - looked < LOOK_GAP) {
-            return Plan::Keep;
         }
         sight.looked = Some(now);
         sight.pace.note(now, counts.ended);

@@ -326,18 +326,25 @@ impl Ground for Shared {
     }
 
     fn counts(&self) -> Counts {
-        let census = self.census.now();
         let totals = self.totals();
         let seats = self.roster.seats();
         let local: usize = seats.list.iter().map(|seat| seat.thief.len()).sum();
         Counts {
             queued: self.injector.len() + local,
-            threads: census.threads(),
-            starting: census.starting(),
             idle: self.idle.sleeping() + self.idle.searching(),
-            announced: census.blocked(),
             ended: totals.ended(),
             taken: totals.taken,
+            ..self.crew()
+        }
+    }
+
+    fn crew(&self) -> Counts {
+        let census = self.census.now();
+        Counts {
+            threads: census.threads(),
+            starting: census.starting(),
+            announced: census.blocked(),
+            ..Counts::default()
         }
     }
 

@@ -159,20 +159,26 @@ fn is_futex_or_fault(call: &[u8]) -> Option<bool> {
         .ok()?
         .split_ascii_whitespace()
         .next()?;
-    let number = number.parse::<i64>().ok()?;
+    let number = number.parse::<Call>().ok()?;
     Some(number == -1 || is_futex(number))
 }
 
+/// The number of a system call.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_futex(number: i64) -> bool {
+type Call = libc::c_long;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+type Call = i64;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_futex(number: Call) -> bool {
     // With 64-bit time, several at once, and the one without operations: the same numbers on
     // all machines.
-    const LATER: [i64; 3] = [422, 449, 455];
-    number == i64::from(libc::SYS_futex) || LATER.contains(&number)
+    const LATER: [Call; 3] = [422, 449, 455];
+    number == libc::SYS_futex || LATER.contains(&number)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn is_futex(_number: i64) -> bool {
+fn is_futex(_number: Call) -> bool {
     true
 }
 

@@ -192,7 +192,7 @@ impl Ground for Mini {
     }
 
     fn reserve(&self, count: usize) -> usize {
-        let room = self.growth.limits().max - self.threads.load(Ordering::Relaxed);
+        let room = self.growth.limits.max - self.threads.load(Ordering::Relaxed);
         let count = count.min(room);
         self.threads.fetch_add(count, Ordering::Relaxed);
         self.starting.fetch_add(count, Ordering::Relaxed);
@@ -221,7 +221,7 @@ fn burst(pool: &Arc<Mini>, count: usize, job: impl Fn() + Clone + Send + 'static
             job();
             let _ = done.send(());
         })
-        .unwrap();
+        .expect("the system has threads");
     }
     drop(done);
     wait(&all_done, count);
@@ -422,53 +422,4 @@ fn starts_are_made_outside_every_lock() {
     });
     *nosy.pool.lock() = None;
     pool.close();
-}
-
-#[test]
-#[ignore]
-fn spins() {
-    for (count, us) in [(200, 2_000), (20_000, 5), (20, 50_000)] {
-        let pool = Mini::new(2, 512, Scripted::new(usize::MAX));
-        let time = burst(&pool, count, move || spin(Duration::from_micros(us)));
-        eprintln!(
-            "{count} x spin {us} us: {time:?}, {} threads",
-            pool.threads()
-        );
-        pool.close();
-    }
-}
-
-/// Figures for tuning: `cargo test --release --lib growth::tests::figures -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints figures, proves nothing"]
-fn figures() {
-    for (count, us) in [
-        (16, 1_000),
-        (30, 5_000),
-        (40, 1_000),
-        (200, 5_000),
-        (200, 20_000),
-        (1_000, 1_000),
-    ] {
-        for round in 0..3 {
-            let pool = Mini::new(2, 512, Scripted::new(usize::MAX));
-            let time = burst(&pool, count, move || {
-                std::thread::sleep(Duration::from_micros(us))
-            });
-            println!(
-                "{count} x sleep {us} us, round {round}: {time:?}, {} threads",
-                pool.threads()
-            );
-            pool.close();
-        }
-    }
-    for (count, us) in [(200, 2_000), (20_000, 5), (20, 50_000)] {
-        let pool = Mini::new(2, 512, Scripted::new(usize::MAX));
-        let time = burst(&pool, count, move || spin(Duration::from_micros(us)));
-        println!(
-            "{count} x spin {us} us: {time:?}, {} threads",
-            pool.threads()
-        );
-        pool.close();
-    }
 }
