@@ -19,6 +19,7 @@ use super::id::TaskId;
 use super::run;
 use super::schedule::{Completion, Home, Schedule, WakeKind};
 use super::side::{Origin, Side};
+use super::span::Span;
 use super::state::{CANCEL, DONE, LATE, PREVENTED, REPORTED, Release, Snapshot, WORK, Word};
 use super::unhandled;
 use super::watch::{Callback, Watchers};
@@ -36,6 +37,7 @@ pub(super) struct Header {
     pub(super) spawned_at: &'static Location<'static>,
     /// Belongs to the owner of the work.
     pub(super) context: UnsafeCell<Context>,
+    pub(super) span: Span,
     /// Fixed at birth, unless the word says `LATE`: then it belongs to the watchers' lock.
     home: UnsafeCell<Option<Arc<dyn Schedule>>>,
     pub(super) watchers: Mutex<Watchers>,
@@ -80,6 +82,7 @@ pub(super) struct Birth {
     pub(super) vtable: &'static VTable,
     pub(super) spawned_at: &'static Location<'static>,
     pub(super) context: Context,
+    pub(super) span: Span,
     pub(super) home: Option<Arc<dyn Schedule>>,
 }
 
@@ -102,6 +105,7 @@ impl<W, T, S> Cell<W, T, S> {
                 id: TaskId::fresh(),
                 spawned_at: birth.spawned_at,
                 context: UnsafeCell::new(birth.context),
+                span: birth.span,
                 home: UnsafeCell::new(birth.home),
                 watchers: Mutex::new(Watchers::default()),
             },

@@ -16,6 +16,7 @@ use super::reader::Reader;
 use super::run::{FutureTable, JobTable, PromiseTable};
 use super::schedule::Schedule;
 use super::side::{Derived, Named, Origin, Plain, Settling, Side, Writing};
+use super::span::Span;
 use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, Snapshot};
 use crate::base::sync::Arc;
 use crate::context::Context;
@@ -25,6 +26,7 @@ use crate::join_error::JoinError;
 pub(crate) struct Spawned {
     at: &'static Location<'static>,
     context: Context,
+    span: Span,
 }
 
 impl Spawned {
@@ -34,6 +36,7 @@ impl Spawned {
         Self {
             at: Location::caller(),
             context: Context::capture(),
+            span: Span::current(),
         }
     }
 
@@ -43,6 +46,7 @@ impl Spawned {
             vtable,
             spawned_at: self.at,
             context: self.context,
+            span: self.span,
             home,
         }
     }
@@ -230,6 +234,7 @@ pub(crate) fn promise<T>(at: &'static Location<'static>) -> (Writer<T>, Reader<T
     let spawned = Spawned {
         at,
         context: Context::default(),
+        span: Span::none(),
     };
     let birth = spawned.birth(0, const { &PromiseTable::<T, Writing>::TABLE }, None);
     let cell = Cell::<(), T, Writing>::allocate(birth, Writing::default(), None);

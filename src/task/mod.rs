@@ -56,6 +56,7 @@ mod reader;
 mod run;
 mod schedule;
 mod side;
+mod span;
 mod state;
 mod typed;
 mod unhandled;

@@ -109,7 +109,7 @@ unsafe fn inside<R>(header: &Header, code: impl FnOnce() -> R) -> Result<R, Payl
         let context = unsafe { &mut *context };
         current::enter(header, || {
             let _entered = context.swap_in();
-            contain(code)
+            contain(|| header.span.inside(code))
         })
     })
 }
