@@ -3,7 +3,8 @@
 #   ci/mutants-loom.sh [FILTER]      FILTER: part of a line of tests/mutants/*.txt
 #
 # A line is `file | old text | new text | test filter`. The old text stands in the file exactly
-# once; where the texts hold a bar themselves, the longest old text that does so wins.
+# once. A bar of the texts themselves is written as it is or as `\|`; where it leaves a choice, the
+# longest old text that stands in the file wins.
 # MUTANT_SECONDS (default 300) bounds one model: one that runs longer has decided nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -66,11 +67,13 @@ split() {
     for ((cut = n - 3; cut >= 1; cut--)); do
         old=${parts[1]}
         for ((i = 2; i <= cut; i++)); do old+=" | ${parts[i]}"; done
+        old=${old//'\|'/'|'}
         [[ $text == *"$old"* ]] || continue
         local after=${text#*"$old"}
         [[ $after == *"$old"* ]] && continue
         new=${parts[cut + 1]}
         for ((i = cut + 2; i < n - 1; i++)); do new+=" | ${parts[i]}"; done
+        new=${new//'\|'/'|'}
         return 0
     done
     fail "$file does not hold it exactly once: $1"
