@@ -134,6 +134,14 @@ impl Parking {
     }
 }
 
+/// Runs `code`, which is about to block in something that is not ours; a pool whose worker
+/// this thread is is told.
+pub(crate) fn block<R>(code: impl FnOnce() -> R) -> R {
+    let mut blocked = Blocked(None);
+    blocked.announce();
+    code()
+}
+
 /// Holds the worker that was told; its drop tells it the end.
 struct Blocked(Option<Rc<dyn Worker>>);
 

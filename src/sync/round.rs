@@ -1,0 +1,85 @@
+//! One blocking wait for something foreign, on a thread of the pool, of bounded length.
+//!
+//! What is not ours can wake no task, so a thread has to wait for it. It does so in rounds:
+//! between them other jobs get the thread, and a wait that nobody wants any more ends.
+
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::entered::block;
+use crate::executor::{Executor, Job};
+use crate::join_error::JoinError;
+use crate::pool::ThreadPool;
+use crate::promise::JoinHandle;
+use super::Polling;
+use crate::time::sleep;
+
+/// Shorter rounds would do nothing but change threads.
+const ROUND_MIN: Duration = Duration::from_millis(1);
+/// The length of a round that nothing ends but its success: what others may add to the
+/// present without an overflow.
+const ROUND_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How often to look, where the pool is shut down and no thread can wait.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+impl Polling {
+    /// How long one round waits.
+    pub(super) fn round(self) -> Duration {
+        match self {
+            Self::Every(tick) => tick.clamp(ROUND_MIN, ROUND_MAX),
+            Self::NoPolling => ROUND_MAX,
+        }
+    }
+}
+
+/// Has a pool thread run `wait`, which gives `None` when its time is over.
+///
+/// Dropped before the thread has begun, `wait` never runs; later, what it brings is dropped
+/// by the thread as soon as it is there.
+///
+/// # Panics
+///
+/// With the panic of `wait`.
+pub(super) async fn round<T, F>(name: Cow<'static, str>, wait: F) -> Option<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Option<T> + Send + 'static,
+{
+    let (job, handle) = Job::named(name, || block(wait));
+    match ThreadPool::global().execute(job) {
+        Ok(()) => match Round(handle).await {
+            Ok(brought) => brought,
+            Err(error) if error.is_panic() => error.resume_unwind(),
+            Err(_) => rest().await,
+        },
+        Err(_) => rest().await,
+    }
+}
+
+/// In place of a round for which there is no thread.
+async fn rest<T>() -> Option<T> {
+    sleep(LOOK_EVERY).await;
+    None
+}
+
+/// Prevents the job, if it can, when nobody waits for it any more.
+struct Round<T>(JoinHandle<T>);
+
+impl<T> Future for Round<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for Round<T> {
+    fn drop(&mut self) {
+        let _ = self.0.cancel();
+    }
+}
