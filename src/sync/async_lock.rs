@@ -12,9 +12,9 @@ use std::fmt;
 
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
-use crate::base::sync::Arc;
 use super::Polling;
 use super::round::round;
+use crate::base::sync::Arc;
 
 /// Locks a blocking mutex without blocking the task.
 ///

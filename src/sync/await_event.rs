@@ -4,13 +4,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use crate::base::sync::Arc;
 use super::Polling;
 use super::event::{Event, WaitEvent};
 use super::round::round;
+use crate::base::sync::Arc;
 use crate::time;
 
 /// An event that a thread can wait for; implement it for events of your own.
@@ -179,8 +179,8 @@ where
     match (event, stop) {
         (Watch::Native(mut event), Watch::Native(mut stop)) => {
             poll_fn(|cx| {
-                let stamps = (event.look(cx.waker()), stop.look(cx.waker()));
-                is_event_first(stamps).map_or(Poll::Pending, Poll::Ready)
+                let first = first_of(&mut event, &mut stop, cx.waker());
+                first.map_or(Poll::Pending, Poll::Ready)
             })
             .await
         }
@@ -197,6 +197,15 @@ where
             .await
         }
     }
+}
+
+/// Is it the event that came first? `None`: neither is set yet; both have the waker.
+fn first_of(event: &mut WaitEvent<'_>, stop: &mut WaitEvent<'_>, waker: &Waker) -> Option<bool> {
+    let early = event.look(waker);
+    let stop = stop.look(waker);
+    // Looked at again: a set before that of the stop may have come after the first look.
+    let event = early.or_else(|| event.look(waker));
+    is_event_first((event, stop))
 }
 
 /// Which of two events came first, by the stamps of their sets; `None`: neither is set yet.
@@ -272,6 +281,51 @@ mod tests {
         ];
         for (stamps, expected) in table {
             assert_eq!(is_event_first(stamps), expected, "{stamps:?}");
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::first_of;
+    use crate::base::sync::Arc;
+    use crate::entered::Parking;
+    use crate::sync::Event;
+    use loom::thread;
+
+    /// Question: two events are set one after the other; is the first one always told apart,
+    /// though it is cleared and set again meanwhile?
+    ///
+    /// Must fail when: a waiter's stamp is that of a later set; the event is not looked at
+    /// again after the stop.
+    #[test]
+    fn loom_event_first_of_two_is_told_apart() {
+        for event_first in [true, false] {
+            loom::model(move || {
+                let (event, stop) = (Arc::new(Event::new()), Arc::new(Event::new()));
+                let mut event_wait = event.wait_async();
+                let mut stop_wait = stop.wait_async();
+                let (first, second) = if event_first {
+                    (event.clone(), stop.clone())
+                } else {
+                    (stop.clone(), event.clone())
+                };
+                let setter = thread::spawn(move || {
+                    first.set();
+                    first.clear();
+                    second.set();
+                    first.set();
+                });
+                let parking = Parking::current();
+                let mut answer = None;
+                let look = || {
+                    answer = first_of(&mut event_wait, &mut stop_wait, parking.waker());
+                    answer.is_some()
+                };
+                parking.wait_until(look, None);
+                assert_eq!(answer, Some(event_first));
+                setter.join().unwrap();
+            });
         }
     }
 }

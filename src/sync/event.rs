@@ -276,3 +276,61 @@ impl fmt::Debug for WaitEvent<'_> {
             .finish()
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::Event;
+    use crate::base::sync::Arc;
+    use crate::entered::Parking;
+    use loom::sync::Arc as Tracked;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+    use std::task::Waker;
+
+    /// Question: is a waiter always released by a set, though it is cleared at once, and does
+    /// it see what was done before?
+    ///
+    /// Must fail when: `set` does not release those in the list, or does not wake them; `look`
+    /// does not leave its waker, or leaves it under another lock than it looks.
+    #[test]
+    fn loom_event_set_and_clear_race_wait() {
+        loom::model(|| {
+            let event = Arc::new(Event::new());
+            let data = Tracked::new(AtomicUsize::new(0));
+            let (remote, theirs) = (event.clone(), data.clone());
+            let mut waiting = event.wait_async();
+            let setter = thread::spawn(move || {
+                theirs.store(1, Ordering::Relaxed);
+                remote.set();
+                remote.clear();
+            });
+            let parking = Parking::current();
+            parking.wait_until(|| waiting.look(parking.waker()).is_some(), None);
+            assert_eq!(data.load(Ordering::Relaxed), 1);
+            setter.join().unwrap();
+        });
+    }
+
+    /// Question: does a waiter that is dropped while it is released leave anything behind?
+    ///
+    /// Must fail when: the drop does not take the waiter out of the list.
+    #[test]
+    fn loom_event_set_races_dropped_wait() {
+        loom::model(|| {
+            let event = Arc::new(Event::new());
+            let kept = Tracked::new(());
+            let waker: Waker = waker_fn::waker_fn({
+                let kept = kept.clone();
+                move || drop(kept.clone())
+            });
+            let mut waiting = event.wait_async();
+            let remote = event.clone();
+            let setter = thread::spawn(move || remote.set());
+            let _ = waiting.look(&waker);
+            drop((waiting, waker));
+            setter.join().unwrap();
+            assert_eq!(event.waiting(), 0);
+            assert_eq!(Tracked::strong_count(&kept), 1);
+        });
+    }
+}

@@ -88,7 +88,8 @@ impl<T> ThreadWithException<T> {
     ///
     /// As [`JoinHandle::wait`].
     pub fn join(self) -> T {
-        self.try_join().unwrap_or_else(|error| error.resume_unwind())
+        self.try_join()
+            .unwrap_or_else(|error| error.resume_unwind())
     }
 
     /// Blocks until the thread has ended, and gives its value or its panic.
