@@ -388,7 +388,8 @@ fn any_number_of_wakes_during_a_poll_leads_to_one_more_poll() {
         if polls == 1 {
             for _ in 0..10 {
                 cx.waker().wake_by_ref();
-                cx.waker().clone().wake();
+                let waker = cx.waker().clone();
+                waker.wake();
             }
             Poll::Pending
         } else {

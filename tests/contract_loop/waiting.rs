@@ -77,7 +77,7 @@ fn block_on_drives_this_threads_lanes() {
         let lane = &lane;
         scope.spawn(move || {
             let there = lane.submit(|| std::thread::current().id()).expect("taken");
-            drop(writer.resolve(there.wait().expect("a value")));
+            let _ = writer.resolve(there.wait().expect("a value"));
         });
         assert_eq!(block_on(reader).expect("a value"), here);
     });
@@ -93,7 +93,7 @@ fn a_running_loop_serves_this_threads_lanes_too() {
         let lane = &lane;
         scope.spawn(move || {
             let value = lane.submit(|| 8).expect("taken").wait();
-            drop(writer.resolve(value.expect("a value")));
+            let _ = writer.resolve(value.expect("a value"));
         });
         let value = events.run_until_complete(reader).expect("it is idle");
         assert_eq!(value.expect("a value"), 8);
@@ -120,7 +120,7 @@ fn a_blocking_wait_on_the_loops_thread_still_runs_lane_jobs() {
         let lane = &lane;
         scope.spawn(move || {
             let value = lane.submit(|| 9).expect("taken").wait();
-            drop(writer.resolve(value.expect("a value")));
+            let _ = writer.resolve(value.expect("a value"));
         });
         let value = events.run_until_complete(async { reader.wait() });
         assert_eq!(value.expect("it is idle").expect("a value"), 9);
@@ -238,7 +238,7 @@ fn a_task_of_ours_runs_inside_a_foreign_runtime() {
             let events = EventLoop::new();
             let task = events.spawn_local(async { 2 });
             let value = events.run_until_complete(task).expect("it is idle");
-            drop(writer.resolve(value.expect("a value")));
+            let _ = writer.resolve(value.expect("a value"));
         });
         let value = kit::foreign_block_on(async {
             yield_now().await;
