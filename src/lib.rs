@@ -1,4 +1,57 @@
-//! Carries work between blocking threads and async tasks.
+//! Carries work between blocking threads and async tasks, both ways, without an async runtime.
+//!
+//! * A [`ThreadPool`] runs blocking jobs and async tasks. It steals work, and it grows when its
+//!   threads are asleep, not when they are busy.
+//! * An [`EventLoop`] drives futures on one thread; any thread can have one.
+//! * A [`CurrentThreadExecutor`] runs other threads' closures on the thread that made it.
+//! * One [`JoinHandle`] serves both worlds: `.await` it in a task, `.wait()` for it on a thread.
+//! * A [`ContextVar`] travels with the work, by one pointer.
+//! * The [`bridge`] joins them: blocking code calls async code and the other way round, at any
+//!   depth, on the thread that each of them needs.
+//!
+//! ```
+//! use portage::{EventLoop, ThreadPool};
+//!
+//! let pool = ThreadPool::builder().core_threads(2).build()?;
+//! let sum = EventLoop::new().run_until_complete(async {
+//!     let halves = [pool.spawn_blocking(|| 20), pool.spawn_blocking(|| 22)];
+//!     let mut sum = 0;
+//!     for half in halves {
+//!         sum += half.await?; // the loop goes on while a worker works
+//!     }
+//!     Ok::<i32, portage::JoinError>(sum)
+//! })??;
+//! assert_eq!(sum, 42);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What holds everywhere
+//!
+//! * Every handle resolves: with a value, a panic, a cancel, a shutdown, or as lost. No path
+//!   leaves a waiter hanging, and a wait that only the waiting thread could end is an error.
+//! * User code never runs under a lock or borrow of ours, and its panics kill no worker, loop or
+//!   lane.
+//! * Work runs, and is dropped, inside the [`Context`] in which it was submitted.
+//! * Everything works from threads that the crate did not start, and under foreign runtimes.
+//! * Nothing polls on a timer to find out what it could be told. An idle pool, loop or lane uses
+//!   no CPU.
+//!
+//! # What it is not
+//!
+//! There is no I/O reactor: sockets belong to a runtime, whose tasks can await our handles. It
+//! does not split slices or iterators: that is rayon's.
+//!
+//! # Where to go
+//!
+//! [`pool`], [`event_loop`] and [`time`], [`current_thread`], [`promise`], [`context`],
+//! [`cancel`], [`executor`], [`bridge`], [`execution_queue`], [`executors`], [`sync`], [`error`].
+//! Guides: [coming from Python](guide::from_python), [from tokio](guide::from_tokio),
+//! [which thread runs what](guide::which_thread).
+//!
+//! # Features
+//!
+//! * `tracing` (off): the span that is current where work is submitted is entered around every
+//!   run, poll and drop of it.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -29,6 +82,17 @@ pub mod execution_queue;
 pub mod executors;
 pub mod sync;
 pub mod time;
+
+/// Guides for newcomers.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/from_python.md")]
+    pub mod from_python {}
+    #[doc = include_str!("../docs/from_tokio.md")]
+    pub mod from_tokio {}
+    #[doc = include_str!("../docs/which_thread.md")]
+    pub mod which_thread {}
+}
 
 pub use context::{Context, ContextVar, copy_context};
 pub use current_thread::CurrentThreadExecutor;
