@@ -183,7 +183,9 @@ fn push_here(shared: &Shared, task: TaskRef) -> Result<(), TaskRef> {
     let _ = RUNNING.try_with(|running| {
         if let Some(core) = &*running.borrow() {
             if std::ptr::eq(Arc::as_ptr(&core.shared), shared) {
-                core.ready.borrow_mut().extend(task.take());
+                if let Some(task) = task.take() {
+                    core.ready.borrow_mut().push_back(task);
+                }
             }
         }
     });
