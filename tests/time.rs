@@ -130,20 +130,22 @@ fn ten_thousand_sleeps_end_in_order_of_their_deadlines() {
 fn the_longest_duration_is_legal_and_is_never() {
     guarded(|| {
         for never in [Duration::MAX, Duration::from_secs(u64::MAX / 2)] {
-            let mut sleep = sleep(never);
-            let limit = timeout(Duration::from_millis(2), &mut sleep);
+            let mut endless = sleep(never);
+            let limit = timeout(Duration::from_millis(2), &mut endless);
             assert!(block_on(limit).is_err());
-            assert!(foreign(timeout(Duration::from_millis(2), sleep)).is_err());
+            assert!(foreign(timeout(Duration::from_millis(2), endless)).is_err());
             assert_eq!(block_on(timeout(never, async { 1 })).unwrap(), 1);
-            let nap = sleep_for(Duration::from_millis(1));
-            assert!(foreign(timeout(never, nap)).is_ok());
+            assert!(foreign(timeout(never, sleep(Duration::from_millis(1)))).is_ok());
+        }
+        for centuries in [1, 5, 50, 5_000_000] {
+            let far = Duration::from_secs(centuries * 100 * 365 * 86_400);
+            let nap = || sleep(Duration::from_millis(1));
+            assert!(block_on(timeout(far, nap())).is_ok());
+            assert!(block_on(timeout(Duration::from_millis(1), sleep(far))).is_err());
+            assert!(foreign(timeout(Duration::from_millis(1), sleep(far))).is_err());
         }
         assert_eq!(sleep(Duration::MAX).deadline(), None);
     });
-}
-
-fn sleep_for(duration: Duration) -> Sleep {
-    sleep(duration)
 }
 
 #[test]

@@ -56,6 +56,8 @@ impl Frame {
             .try_with(|spare| spare.borrow_mut().take())
             .ok()
             .flatten()
+            // A thread whose locals are being destroyed may have another parker by now.
+            .filter(|(signal, _)| signal.thread.will_wake(parking.waker()))
             .unwrap_or_else(|| {
                 let signal = Arc::new(Signal {
                     set: AtomicBool::new(true),

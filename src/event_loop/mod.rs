@@ -2,7 +2,7 @@
 //!
 //! An [`EventLoop`] belongs to the thread that made it and runs when that thread lets it. Its
 //! [`LoopHandle`] submits work from anywhere. While a loop waits, it also runs the jobs of its
-//! thread's lanes ([`CurrentThreadExecutor`](crate::CurrentThreadExecutor)). [`block_on`]
+//! thread's lanes ([`CurrentThreadExecutor`](crate::CurrentThreadExecutor)). [`block_on()`]
 //! drives one future without any loop.
 //!
 //! * `inbox`: where other threads leave work.

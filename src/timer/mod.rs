@@ -2,7 +2,7 @@
 //!
 //! A [`Timer`] registers where it is polled: with the [timers of the thread](local) while a
 //! frame of that thread turns them (a loop that runs, a `block_on`), else with the
-//! [driver](driver), one thread for the whole process that exists only while it is needed.
+//! [driver], one thread for the whole process that exists only while it is needed.
 //! Polled elsewhere the next time, it registers there and leaves the old place. What decides
 //! that a timer has elapsed is a clock, its agenda's or the one read at the poll, never the
 //! fact that it was woken; so a wake may be late, early or doubled without any harm but time.
@@ -126,6 +126,9 @@ pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'stat
     });
     Driver::global().add(Due::At(instant), call, true);
 }
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -289,5 +292,80 @@ mod tests {
         let deadline = Instant::now() + Duration::from_millis(10);
         call_at(Some(deadline), move || to.send(Instant::now()).unwrap());
         assert!(from.recv_timeout(SOON).unwrap() >= deadline);
+    }
+
+    #[test]
+    fn a_waker_that_panics_harms_no_other_timer() {
+        with_clock(|clock| {
+            let frame = Timers::enter();
+            let bomb = waker_fn::waker_fn(|| panic!("waker"));
+            let (wakes, waker) = wakes();
+            let deadline = clock.now().checked_add(TICK);
+            let (mut first, mut second) = (Timer::at(deadline), Timer::at(deadline));
+            assert!(first.poll(&mut Context::from_waker(&bomb)).is_pending());
+            assert!(second.poll(&mut Context::from_waker(&waker)).is_pending());
+            clock.advance(TICK);
+            assert_eq!(frame.fire_due(10), 2);
+            assert_eq!(wakes.count(), 1);
+        });
+    }
+
+    /// Timers wander between the agendas of threads and the driver, with a new waker at each
+    /// step; some are dropped on the way. The rest must fire, and none early.
+    #[test]
+    fn timers_that_wander_between_threads_fire_on_time_and_leave_nothing_behind() {
+        use crate::base::random::Random;
+        let steps = if cfg!(miri) { 5 } else { 300 };
+        let alive = Arc::new(());
+        let threads: Vec<_> = (0..3).map(|_| mpsc::channel::<(Timer, u32)>()).collect();
+        let senders: Vec<_> = threads.iter().map(|(to, _)| to.clone()).collect();
+        let walkers: Vec<_> = threads
+            .into_iter()
+            .enumerate()
+            .map(|(me, (_, from))| {
+                let (next, alive) = (senders[(me + 1) % 3].clone(), alive.clone());
+                std::thread::spawn(move || {
+                    let random = Random::new(me as u64);
+                    for _ in 0..steps {
+                        let after = Duration::from_micros(random.below(2_000) as u64);
+                        let timer = Timer::at(Instant::now().checked_add(after));
+                        let _ = next.send((timer, 4));
+                        let (mut timer, hops) = from.recv_timeout(SOON).unwrap();
+                        let held = alive.clone();
+                        let waker = waker_fn::waker_fn(move || drop(held.clone()));
+                        let mut cx = Context::from_waker(&waker);
+                        let frame = (random.below(2) == 0).then(Timers::enter);
+                        let done = timer.poll(&mut cx).is_ready();
+                        if let Some(frame) = &frame {
+                            frame.fire_due(8);
+                        }
+                        assert!(!done || timer.deadline() <= Some(Instant::now()));
+                        if hops > 0 && random.below(4) > 0 {
+                            let _ = next.send((timer, hops - 1));
+                        } else if random.below(2) == 0 {
+                            let (to, woken) = mpsc::channel();
+                            let to = std::sync::Mutex::new(to);
+                            let waker = waker_fn::waker_fn(move || {
+                                let _ = to.lock().unwrap().send(());
+                            });
+                            drop(frame);
+                            if timer.poll(&mut Context::from_waker(&waker)).is_pending() {
+                                woken.recv_timeout(SOON).expect("it fires");
+                                assert!(timer.deadline() <= Some(Instant::now()));
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(senders);
+        walkers
+            .into_iter()
+            .for_each(|walker| walker.join().unwrap());
+        let end = Instant::now() + SOON;
+        while Arc::strong_count(&alive) > 1 {
+            assert!(Instant::now() < end, "a waker is left behind");
+            std::thread::yield_now();
+        }
     }
 }

@@ -144,3 +144,40 @@ fn waiting_on_the_only_thread_that_could_do_it_is_an_error() {
         assert!(inside.unwrap().unwrap_err().is_would_deadlock());
     });
 }
+
+/// The destructors of a thread's locals run in an order that nobody chooses; a wait in one of
+/// them finds some of what it uses gone.
+#[test]
+fn block_on_works_while_the_locals_of_its_thread_are_destroyed() {
+    struct Late(Cell<Option<mpsc::Sender<u8>>>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let (to, from) = promise();
+            let other = thread::spawn(move || to.resolve(1).unwrap());
+            let sum = block_on(async {
+                sleep(Duration::from_millis(1)).await;
+                from.await.unwrap() + block_on(async { 1 })
+            });
+            other.join().unwrap();
+            if let Some(done) = self.0.take() {
+                done.send(sum).unwrap();
+            }
+        }
+    }
+    thread_local! {
+        static FIRST: Late = const { Late(Cell::new(None)) };
+        static LAST: Late = const { Late(Cell::new(None)) };
+    }
+    guarded(|| {
+        let (to, from) = mpsc::channel();
+        thread::spawn(move || {
+            FIRST.with(|late| late.0.set(Some(to.clone())));
+            block_on(sleep(Duration::from_millis(1)));
+            EventLoop::new().run_until_complete(async {}).unwrap();
+            LAST.with(|late| late.0.set(Some(to)));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(from.iter().collect::<Vec<_>>(), [2, 2]);
+    });
+}
