@@ -150,19 +150,21 @@ fn a_pinned_task_is_dropped_on_its_own_thread() {
     let pool = pool(1, 1);
     let diary = Diary::new();
     let seen = diary.clone();
+    let (conductor, future) = scripted::<()>();
     let task = pool.spawn_pinned(move || {
         let home = std::thread::current().id();
         let rc = Rc::new(());
         let bell = OnDrop::new(move || seen.note(std::thread::current().id() == home));
         async move {
             let _held = (rc, bell);
-            pending::<()>().await;
+            future.await;
         }
     });
-    let _ = task.cancel();
+    kit::eventually("the first poll", || conductor.polls() == 1);
+    assert_eq!(task.cancel(), Cancel::Requested);
     assert!(task.wait().expect_err("cancelled").is_cancelled());
     assert!(pool.shutdown(Shutdown::CancelQueued).completed);
-    assert!(diary.read().iter().all(|home| *home));
+    assert_eq!(diary.read(), [true]);
 }
 
 #[test]
