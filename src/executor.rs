@@ -104,6 +104,11 @@ impl Job {
         self.0.name()
     }
 
+    /// Does it stand for a future?
+    pub(crate) fn is_future(&self) -> bool {
+        !self.0.is_job()
+    }
+
     /// Tells the job which executor keeps its account. False when its handle has cancelled it
     /// already: then it is to be dropped, uncounted.
     pub(crate) fn assign(&self, home: Arc<dyn Schedule>) -> bool {

@@ -13,21 +13,26 @@
 //! | `DRAINING` | no         | yes                | `FINISHED`                      |
 //! | `FINISHED` | no         | no                 |                                 |
 //!
+//! The queue has two halves, each behind its lock: pushes go into `arrived`; when the owner has
+//! run all of `taken`, it takes over what has arrived in one move, so that it does not meet
+//! the submitters at their lock for each item.
+//!
 //! # Invariants
 //!
-//! 1. `phase` is read and written under the inbox's lock only, together with the queue: a
-//!    push either lies before the seal, and is drained or closed, or is refused.
+//! 1. `phase` is read and written under the lock of `arrived` only: a push either lies before
+//!    the seal, and is drained or closed, or is refused.
 //! 2. A lane in `FINISHED` has no letter in the inbox, nor has any lane of an inbox that is
 //!    `gone`.
-//! 3. Stamps grow along the queue. What was queued before a seal has a stamp up to the one
-//!    that the seal returns.
-//! 4. Who makes the queue non-empty wakes the owner, after the lock is released. The owner
-//!    looks at the queue before each sleep, so further pushes need no wake.
+//! 3. Stamps grow along `taken` and then along `arrived`. What was queued before a seal has a
+//!    stamp up to the one that the seal returns.
+//! 4. Who makes `arrived` non-empty wakes the owner, after the lock is released. The owner
+//!    looks at both halves before each sleep, so further pushes need no wake.
+//! 5. Whoever needs both locks takes that of `taken` first.
 //!
 //! # Ordering
 //!
-//! The lock orders everything; `phase` is an atomic only to be written through a shared
-//! reference. No user code runs under the lock: what is removed is returned to the caller.
+//! The locks order everything; `phase` is an atomic only to be written through a shared
+//! reference. No user code runs under a lock: what is removed is returned to the caller.
 
 #![forbid(unsafe_code)]
 
@@ -48,13 +53,16 @@ const KEPT_CAPACITY: usize = 1024;
 /// What is queued for the lanes of one thread.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
-    letters: Mutex<Letters<T>>,
+    taken: Mutex<Queue<T>>,
+    arrived: Mutex<Arrived<T>>,
     owner: Waker,
 }
 
+type Queue<T> = VecDeque<Letter<T>>;
+
 #[derive(Debug)]
-struct Letters<T> {
-    queue: VecDeque<Letter<T>>,
+struct Arrived<T> {
+    queue: Queue<T>,
     /// The stamp of the last letter, and the number of the last lane: one sequence for both.
     last: u64,
     /// The thread has ended.
@@ -72,7 +80,8 @@ impl<T> Inbox<T> {
     /// An inbox whose owner wakes by `owner`.
     pub(crate) fn new(owner: Waker) -> Self {
         Self {
-            letters: Mutex::new(Letters {
+            taken: Mutex::new(VecDeque::new()),
+            arrived: Mutex::new(Arrived {
                 queue: VecDeque::new(),
                 last: 0,
                 gone: false,
@@ -81,31 +90,37 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Takes the oldest item of any lane.
+    /// Takes the oldest item of any lane. Only the owner calls this.
     pub(crate) fn take(&self) -> Option<T> {
-        self.letters
-            .lock()
-            .queue
-            .pop_front()
-            .map(|letter| letter.item)
+        self.take_until(Sealed(u64::MAX))
     }
 
     /// Takes the oldest item of any lane, if it is not younger than `bound`.
     pub(crate) fn take_until(&self, bound: Sealed) -> Option<T> {
-        let mut letters = self.letters.lock();
-        if letters.queue.front()?.stamp > bound.0 {
+        let mut taken = self.taken.lock();
+        if taken.is_empty() {
+            std::mem::swap(&mut *taken, &mut self.arrived.lock().queue);
+        }
+        if taken.front()?.stamp > bound.0 {
             return None;
         }
-        letters.queue.pop_front().map(|letter| letter.item)
+        taken.pop_front().map(|letter| letter.item)
     }
 
     /// The owner ends: closes every lane and returns what was queued.
+    #[must_use = "drop it where no lock is held"]
     pub(crate) fn close(&self) -> Vec<T> {
-        let mut letters = self.letters.lock();
-        letters.gone = true;
-        let queue = std::mem::take(&mut letters.queue);
-        drop(letters);
-        queue.into_iter().map(|letter| letter.item).collect()
+        let (taken, arrived) = {
+            let mut taken = self.taken.lock();
+            let mut arrived = self.arrived.lock();
+            arrived.gone = true;
+            (
+                std::mem::take(&mut *taken),
+                std::mem::take(&mut arrived.queue),
+            )
+        };
+        let letters = taken.into_iter().chain(arrived);
+        letters.map(|letter| letter.item).collect()
     }
 }
 
@@ -132,7 +147,7 @@ pub(crate) struct Lane<T> {
 impl<T> Lane<T> {
     /// An open lane; one of an inbox that is gone refuses everything.
     pub(crate) fn new(inbox: &Arc<Inbox<T>>) -> Self {
-        let number = inbox.letters.lock().next();
+        let number = inbox.arrived.lock().next();
         Self {
             inbox: inbox.clone(),
             number,
@@ -147,18 +162,18 @@ impl<T> Lane<T> {
 
     /// Queues `item` and wakes the owner; gives it back if the lane takes no more.
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
-        let mut letters = self.inbox.letters.lock();
-        if letters.gone || !self.takes() {
+        let mut arrived = self.inbox.arrived.lock();
+        if arrived.gone || !self.takes() {
             return Err(item);
         }
-        let first = letters.queue.is_empty();
-        let stamp = letters.next();
-        letters.queue.push_back(Letter {
+        let first = arrived.queue.is_empty();
+        let stamp = arrived.next();
+        arrived.queue.push_back(Letter {
             stamp,
             lane: self.number,
             item,
         });
-        drop(letters);
+        drop(arrived);
         if first {
             self.inbox.owner.wake_by_ref();
         }
@@ -167,9 +182,9 @@ impl<T> Lane<T> {
 
     /// The owner's frame begins: from `OPEN` to `RUNNING`.
     pub(crate) fn begin(&self) -> Result<(), NoBegin> {
-        let letters = self.inbox.letters.lock();
+        let arrived = self.inbox.arrived.lock();
         match self.phase() {
-            OPEN if !letters.gone => {
+            OPEN if !arrived.gone => {
                 self.set(RUNNING);
                 Ok(())
             }
@@ -180,45 +195,59 @@ impl<T> Lane<T> {
 
     /// The frame's future is done: takes no more, and says what is still to be served.
     pub(crate) fn seal(&self) -> Sealed {
-        let letters = self.inbox.letters.lock();
+        let taken = self.inbox.taken.lock();
+        let arrived = self.inbox.arrived.lock();
         self.set(DRAINING);
-        let mine = letters.queue.iter().rfind(|l| l.lane == self.number);
-        Sealed(mine.map_or(0, |letter| letter.stamp))
+        let mine = |letter: &&Letter<T>| letter.lane == self.number;
+        let last = arrived.queue.iter().rfind(mine);
+        let last = last.or_else(|| taken.iter().rfind(mine));
+        Sealed(last.map_or(0, |letter| letter.stamp))
     }
 
     /// Finishes for good and returns what was still queued here.
     #[must_use = "drop it where no lock is held"]
     pub(crate) fn close(&self) -> Vec<T> {
-        let mut letters = self.inbox.letters.lock();
+        let mut mine = Vec::new();
+        let mut taken = self.inbox.taken.lock();
+        let mut arrived = self.inbox.arrived.lock();
         self.set(FINISHED);
-        if !letters.queue.iter().any(|l| l.lane == self.number) {
-            if letters.queue.is_empty() && letters.queue.capacity() > KEPT_CAPACITY {
-                letters.queue = VecDeque::new();
-            }
-            return Vec::new();
+        for queue in [&mut *taken, &mut arrived.queue] {
+            self.take_mine(queue, &mut mine);
         }
-        let (mine, rest): (VecDeque<_>, _) = std::mem::take(&mut letters.queue)
-            .into_iter()
-            .partition(|letter| letter.lane == self.number);
-        letters.queue = rest;
-        drop(letters);
-        mine.into_iter().map(|letter| letter.item).collect()
+        mine
+    }
+
+    fn take_mine(&self, queue: &mut Queue<T>, mine: &mut Vec<T>) {
+        if queue.iter().any(|letter| letter.lane == self.number) {
+            for letter in std::mem::take(queue) {
+                if letter.lane == self.number {
+                    mine.push(letter.item);
+                } else {
+                    queue.push_back(letter);
+                }
+            }
+        }
+        if queue.is_empty() && queue.capacity() > KEPT_CAPACITY {
+            *queue = VecDeque::new();
+        }
     }
 
     /// Takes this lane no more work?
     pub(crate) fn is_finished(&self) -> bool {
-        let letters = self.inbox.letters.lock();
-        letters.gone || !self.takes()
+        let arrived = self.inbox.arrived.lock();
+        arrived.gone || !self.takes()
     }
 
     /// How many items that `count` counts are queued here.
     pub(crate) fn queued(&self, count: impl Fn(&T) -> bool) -> usize {
-        let letters = self.inbox.letters.lock();
-        let mine = letters.queue.iter().filter(|l| l.lane == self.number);
+        let taken = self.inbox.taken.lock();
+        let arrived = self.inbox.arrived.lock();
+        let all = taken.iter().chain(&arrived.queue);
+        let mine = all.filter(|letter| letter.lane == self.number);
         mine.filter(|letter| count(&letter.item)).count()
     }
 
-    /// Call under the lock (invariant 1), as for the two below.
+    /// Call under the lock of `arrived` (invariant 1), as the two below.
     fn phase(&self) -> u8 {
         // Ordering: Relaxed: the lock orders it.
         self.phase.load(Ordering::Relaxed)
@@ -234,7 +263,7 @@ impl<T> Lane<T> {
     }
 }
 
-impl<T> Letters<T> {
+impl<T> Arrived<T> {
     fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
@@ -380,8 +409,8 @@ mod models {
     /// Question: can a submission outlive its lane when the owner thread ends meanwhile?
     /// Bound: one submission, one end.
     ///
-    /// Must fail when: `push` does not look at `gone`; `close` takes the queue before it sets
-    /// `gone`, under another lock.
+    /// Must fail when: `push` does not look at `gone`; `close` does not set it, or takes the
+    /// queue under another lock.
     #[test]
     fn loom_lane_submit_races_owner_gone() {
         loom::model(|| {
@@ -422,7 +451,7 @@ mod models {
     /// Question: can a submission to an outer lane be lost when an inner lane closes?
     /// Bound: one submission, one close of a lane with one letter.
     ///
-    /// Must fail when: `close` puts the rest back under another lock.
+    /// Must fail when: `close` puts the rest back in another order, or under another lock.
     #[test]
     fn loom_lane_submit_races_close_of_another() {
         loom::model(|| {

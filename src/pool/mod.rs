@@ -54,7 +54,7 @@ use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
 use crate::event_loop::thread_loop_home;
-use crate::executor::{Executor, Job};
+use crate::executor::{Drives, Executor, Job};
 use crate::promise::JoinHandle;
 use crate::spawn;
 use crate::task::Schedule;
@@ -538,13 +538,22 @@ impl Executor for ThreadPool {
             return Err(refusal.with(job));
         }
         shared.count_submitted(1);
-        if job.assign(self.home()) {
+        let home = if job.is_future() {
+            Arc::new(Pinned::new(shared.clone()))
+        } else {
+            self.home()
+        };
+        if job.assign(home) {
             shared.push(job.into_task());
         } else {
             // Its handle has cancelled it: it is nobody's.
             shared.uncount_submitted();
         }
         Ok(())
+    }
+
+    fn drives(&self) -> Drives {
+        Drives::OnThreadLoop
     }
 }
 

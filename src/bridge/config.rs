@@ -1,0 +1,107 @@
+//! The process-wide defaults of the bridge: an executor and the main loop.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use crate::base::sync::{Arc, StaticMutex};
+use crate::error::BridgeError;
+use crate::event_loop::{LoopHandle, running_loop};
+use crate::executor::Executor;
+
+static CURRENT: StaticMutex<Settings> = StaticMutex::new(Settings {
+    executor: None,
+    main_loop: None,
+});
+
+#[derive(Clone)]
+struct Settings {
+    executor: Option<Arc<dyn Executor>>,
+    main_loop: Option<LoopHandle>,
+}
+
+/// What [`init_config`] sets for the whole process.
+///
+/// # Examples
+///
+/// ```
+/// use portage::EventLoop;
+/// use portage::bridge::{Config, get_main_event_loop, init_config};
+///
+/// let event_loop = EventLoop::new();
+/// init_config(Config::new().main_loop(event_loop.handle()))?;
+/// assert!(get_main_event_loop().is_some());
+/// # Ok::<(), portage::error::BridgeError>(())
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct Config {
+    executor: Option<Arc<dyn Executor>>,
+    main_loop: Option<LoopHandle>,
+}
+
+impl Config {
+    /// No executor, and the loop that runs where it is given to [`init_config`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The executor for calls that name none.
+    pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.executor = Some(executor);
+        self
+    }
+
+    /// The main loop, instead of the running one.
+    pub fn main_loop(mut self, main_loop: LoopHandle) -> Self {
+        self.main_loop = Some(main_loop);
+        self
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("executor", &self.executor.as_ref().map(|_| "<executor>"))
+            .field("main_loop", &self.main_loop)
+            .finish()
+    }
+}
+
+/// Sets the process-wide executor and main loop.
+///
+/// The main loop is [`Config::main_loop`], else the loop that runs on this thread. A second
+/// call replaces all of the first: without an executor, none is configured any more.
+///
+/// # Errors
+///
+/// [`is_no_loop`](BridgeError::is_no_loop) when the configuration names no loop and none runs
+/// here. Nothing is changed then.
+#[doc(alias = "initConfig")]
+pub fn init_config(config: Config) -> Result<(), BridgeError> {
+    let main_loop = match config.main_loop {
+        Some(named) => named,
+        None => running_loop().ok_or_else(BridgeError::no_loop)?,
+    };
+    let settings = Settings {
+        executor: config.executor,
+        main_loop: Some(main_loop),
+    };
+    let replaced = std::mem::replace(&mut *CURRENT.lock(), settings);
+    // Dropped here, where the lock is free: the executor is the user's.
+    drop(replaced);
+    Ok(())
+}
+
+/// The loop that [`init_config`] set.
+///
+/// Says nothing about its state: ask [`LoopHandle::state`].
+#[doc(alias = "getMainEventLoop")]
+pub fn get_main_event_loop() -> Option<LoopHandle> {
+    CURRENT.lock().main_loop.clone()
+}
+
+/// The executor that [`init_config`] set.
+pub(crate) fn configured_executor() -> Option<Arc<dyn Executor>> {
+    CURRENT.lock().executor.clone()
+}

@@ -1,0 +1,133 @@
+//! A call on an executor: a closure, or a future that stays where it is created.
+
+#![forbid(unsafe_code)]
+
+use crate::bridge::config::configured_executor;
+use crate::entered::is_in_loop;
+use crate::error::SubmitError;
+use crate::event_loop::{
+    block_on, ensure_thread_event_loop, thread_loop_home, with_thread_event_loop,
+};
+use crate::executor::{Drives, Executor, Job};
+use crate::pool::ThreadPool;
+use crate::promise::JoinHandle;
+
+/// Runs a closure on an executor, in the current context.
+///
+/// The executor is the argument, else the one of [`init_config`](crate::bridge::init_config),
+/// else [`ThreadPool::global`]. The thread that runs the closure has its own event loop
+/// ([`ensure_thread_event_loop`]), so that code in it can drive async code. The handle is both
+/// halves: `.await` it, or block on it with [`JoinHandle::wait`].
+///
+/// # Errors
+///
+/// The executor's refusal, with the job.
+///
+/// # Examples
+///
+/// ```
+/// use portage::bridge::exec_in_executor;
+///
+/// let answer = exec_in_executor(None, || 6 * 7)?;
+/// assert_eq!(answer.wait().expect("it does not panic"), 42);
+/// # Ok::<(), portage::SubmitError>(())
+/// ```
+#[doc(alias = "exec_in_executor_threading_future")]
+#[doc(alias = "run_in_executor")]
+#[track_caller]
+pub fn exec_in_executor<F, T>(
+    executor: Option<&dyn Executor>,
+    f: F,
+) -> Result<JoinHandle<T>, SubmitError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (job, handle) = Job::new(move || {
+        let _own = ensure_thread_event_loop();
+        f()
+    });
+    on_executor(executor, |executor| executor.execute(job))?;
+    Ok(handle)
+}
+
+/// Creates a future on an executor's thread and drives it there, in the current context.
+///
+/// The future need not be `Send`. The executor is chosen as in [`exec_in_executor`]. A pool
+/// drives the future on the loop of the worker that created it and does not hold the worker
+/// while the future is suspended; a [`LoopHandle`](crate::LoopHandle) drives it as one of its
+/// tasks. Any other executor gets a job that drives the future to its end.
+///
+/// # Errors
+///
+/// The executor's refusal, with the job.
+///
+/// # Examples
+///
+/// ```
+/// use portage::bridge::exec_in_executor_async;
+///
+/// let answer = exec_in_executor_async(None, || async { 6 * 7 })?;
+/// assert_eq!(answer.wait().expect("it does not panic"), 42);
+/// # Ok::<(), portage::SubmitError>(())
+/// ```
+#[doc(alias = "exec_in_executor_threading_future")]
+#[track_caller]
+pub fn exec_in_executor_async<C, F>(
+    executor: Option<&dyn Executor>,
+    create: C,
+) -> Result<JoinHandle<F::Output>, SubmitError>
+where
+    C: FnOnce() -> F + Send + 'static,
+    F: Future + 'static,
+    F::Output: Send + 'static,
+{
+    on_executor(executor, |executor| {
+        let (job, handle) = async_job(executor.drives(), create);
+        executor.execute(job)?;
+        Ok(handle)
+    })
+}
+
+/// Calls `submit` with the executor that [`exec_in_executor`] documents.
+pub(crate) fn on_executor<R>(
+    named: Option<&dyn Executor>,
+    submit: impl FnOnce(&dyn Executor) -> R,
+) -> R {
+    if let Some(named) = named {
+        return submit(named);
+    }
+    match configured_executor() {
+        Some(configured) => submit(&*configured),
+        None => submit(ThreadPool::global()),
+    }
+}
+
+#[track_caller]
+fn async_job<C, F>(drives: Drives, create: C) -> (Job, JoinHandle<F::Output>)
+where
+    C: FnOnce() -> F + Send + 'static,
+    F: Future + 'static,
+    F::Output: Send + 'static,
+{
+    match drives {
+        Drives::OnThreadLoop => Job::remote(Some(thread_loop_home), create),
+        Drives::AsTask => Job::remote(None, create),
+        Drives::ToTheEnd => Job::new(move || drive_here(create)),
+    }
+}
+
+/// Drives a new future on this thread's own loop, or inside the loop that runs here.
+fn drive_here<C, F>(create: C) -> F::Output
+where
+    C: FnOnce() -> F,
+    F: Future,
+{
+    if is_in_loop() {
+        return block_on(create());
+    }
+    with_thread_event_loop(|own| {
+        let driven = own.run_until_complete(create());
+        driven.expect("no loop runs on this thread, and its own loop is open")
+    })
+}

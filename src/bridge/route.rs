@@ -1,0 +1,125 @@
+//! Which thread a `sync_to_async` call runs on: the one documented order.
+//!
+//! | # | thread-sensitive                              | route           |
+//! |---|-----------------------------------------------|-----------------|
+//! | 1 | a sync frame further up waits and takes work  | [`Route::CallingThread`] |
+//! | 2 | inside a `thread_sensitive_context`           | [`Route::ContextThread`] |
+//! | 3 | a sync frame waits for the loop that runs here | [`Route::LoopThread`] |
+//! | 4 | else                                          | [`Route::SharedThread`] |
+//!
+//! | # | insensitive                                   | route           |
+//! |---|-----------------------------------------------|-----------------|
+//! | 1 | the call names an executor                    | [`Route::Executor`] |
+//! | 2 | `init_config` named one                       | [`Route::Executor`] |
+//! | 3 | else                                          | [`Route::Pool`] |
+//!
+//! Rules 1 and 2 follow the context, so they hold wherever the work wanders. Rule 3 is for
+//! tasks on a loop that came without a context. A call that names an executor is insensitive.
+
+#![forbid(unsafe_code)]
+
+use crate::base::sync::{Arc, StaticMutex};
+use crate::bridge::affinity::{Affinity, Place, loop_lane};
+use crate::bridge::config::configured_executor;
+use crate::bridge::lone_thread::{self, LoneThread};
+use crate::current_thread::CurrentThreadExecutor;
+use crate::entered::is_in_loop;
+use crate::executor::Executor;
+
+/// Where a [`sync_to_async`](crate::bridge::sync_to_async) call runs; the first that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Route {
+    /// The thread of the nearest sync frame that waits, in
+    /// [`async_to_sync`](crate::bridge::async_to_sync), for the work that calls.
+    CallingThread,
+    /// The thread of the [`thread_sensitive_context`](crate::bridge::thread_sensitive_context).
+    ContextThread,
+    /// The thread of the sync frame that waits for the loop that runs here.
+    LoopThread,
+    /// The one thread of the process for sync code without a thread of its own.
+    SharedThread,
+    /// The executor that the call or the configuration names.
+    Executor,
+    /// The global pool.
+    Pool,
+}
+
+/// A route with the means to take it.
+pub(crate) enum Target {
+    Lane(Route, CurrentThreadExecutor),
+    Block(Arc<Place>),
+    Shared,
+    Executor(Arc<dyn Executor>),
+    Pool,
+}
+
+impl Target {
+    /// Looks for the target of a call that is made here and now.
+    pub(crate) fn find(
+        sensitive: bool,
+        named: Option<&Arc<dyn Executor>>,
+        affinity: &Affinity,
+    ) -> Self {
+        if let Some(named) = named {
+            return Self::Executor(named.clone());
+        }
+        if !sensitive {
+            return configured_executor().map_or(Self::Pool, Self::Executor);
+        }
+        if let Some(lane) = open(affinity.frame.as_ref()) {
+            return Self::Lane(Route::CallingThread, lane);
+        }
+        if let Some(block) = &affinity.block {
+            return Self::Block(block.clone());
+        }
+        let registered = if is_in_loop() { loop_lane() } else { None };
+        match open(registered.as_ref()) {
+            Some(lane) => Self::Lane(Route::LoopThread, lane),
+            None => Self::Shared,
+        }
+    }
+
+    pub(crate) fn route(&self) -> Route {
+        match self {
+            Self::Lane(route, _) => *route,
+            Self::Block(_) => Route::ContextThread,
+            Self::Shared => Route::SharedThread,
+            Self::Executor(_) => Route::Executor,
+            Self::Pool => Route::Pool,
+        }
+    }
+
+    /// Is this the lone thread that work of `affinity` occupies already?
+    pub(crate) fn is_occupied(&self, affinity: &Affinity) -> bool {
+        let number = match self {
+            Self::Block(block) => block.number(),
+            Self::Shared => SHARED.lock().as_ref().map(LoneThread::number),
+            _ => None,
+        };
+        let taken_by = |number| {
+            let call = affinity.call.as_ref();
+            lone_thread::here() == number || call.is_some_and(|call| call.occupies(number))
+        };
+        number.is_some_and(taken_by)
+    }
+}
+
+/// The lane, or the nearest older one, that still takes work.
+fn open(lane: Option<&CurrentThreadExecutor>) -> Option<CurrentThreadExecutor> {
+    lane.and_then(CurrentThreadExecutor::nearest_unfinished)
+        .cloned()
+}
+
+static SHARED: StaticMutex<Option<LoneThread>> = StaticMutex::new(None);
+
+/// The one thread of the process, started on first use; it stays.
+pub(crate) fn shared_thread() -> std::io::Result<LoneThread> {
+    let mut shared = SHARED.lock();
+    if let Some(thread) = &*shared {
+        return Ok(thread.clone());
+    }
+    let thread = LoneThread::start("portage-shared")?;
+    *shared = Some(thread.clone());
+    Ok(thread)
+}

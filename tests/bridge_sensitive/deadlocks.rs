@@ -1,0 +1,149 @@
+//! Threads that wait for each other.
+
+use std::thread::ThreadId;
+
+use portage::ThreadPool;
+use portage::block_on;
+use portage::bridge::async_to_sync;
+use portage::bridge::sync_to_async;
+use portage::bridge::thread_sensitive_context;
+use portage::context::Context;
+use portage::promise;
+
+use crate::common::{LIMIT, begun, here, run, spawn, within};
+
+#[test]
+fn re_entering_the_shared_thread_from_itself_would_deadlock() {
+    within(|| {
+        run(async {
+            let inner = sync_to_async(|| run(async { sync_to_async(|| ()).await }));
+            assert!(inner.await.unwrap().unwrap_err().is_would_deadlock());
+            let inner = sync_to_async(|| block_on(async { sync_to_async(|| ()).await }));
+            assert!(inner.await.unwrap().unwrap_err().is_would_deadlock());
+            let inner = sync_to_async(|| {
+                let mut fresh = Context::new();
+                fresh.run(|| block_on(async { sync_to_async(|| ()).await }))
+            });
+            assert!(inner.await.unwrap().unwrap_err().is_would_deadlock());
+            let elsewhere = sync_to_async(|| {
+                let pool = ThreadPool::global();
+                pool.spawn(async { sync_to_async(|| ()).await })
+                    .wait()
+                    .unwrap()
+            });
+            assert!(elsewhere.await.unwrap().unwrap_err().is_would_deadlock());
+            assert_eq!(
+                sync_to_async(|| 1).await.unwrap(),
+                1,
+                "no flag is left behind"
+            );
+        });
+    });
+}
+
+#[test]
+fn re_entering_a_context_thread_from_itself_would_deadlock() {
+    within(|| {
+        run(thread_sensitive_context(async {
+            let inner = sync_to_async(|| block_on(async { sync_to_async(|| ()).await }));
+            assert!(inner.await.unwrap().unwrap_err().is_would_deadlock());
+        }));
+    });
+}
+
+/// D10: asgiref's flag stays set when the function fails.
+#[test]
+fn a_panic_on_the_shared_thread_leaves_no_false_deadlock_behind() {
+    within(|| {
+        run(async {
+            assert!(
+                sync_to_async(|| panic!("boom"))
+                    .await
+                    .unwrap_err()
+                    .is_panic()
+            );
+            assert_eq!(sync_to_async(|| 1).await.unwrap(), 1);
+        });
+    });
+}
+
+#[test]
+fn a_task_spawned_by_an_ended_call_may_use_the_shared_thread() {
+    within(|| {
+        run(async {
+            let (go, gone) = promise::<()>();
+            let task = sync_to_async(move || {
+                ThreadPool::global().spawn(async move {
+                    gone.await.unwrap();
+                    sync_to_async(|| 3).await.unwrap()
+                })
+            });
+            let task = task.await.unwrap();
+            go.resolve(()).unwrap();
+            assert_eq!(task.await.unwrap(), 3);
+        });
+    });
+}
+
+/// D13: a task created inside a bridge, under `gather` or `wait_for`.
+#[test]
+fn a_task_created_inside_a_bridge_calls_back_without_a_hang() {
+    within(|| {
+        run(async {
+            let outer = sync_to_async(|| {
+                let thread = here();
+                let inner = async_to_sync(|| async {
+                    let task = spawn(|| async { sync_to_async(here).await.unwrap() });
+                    let limit = portage::time::timeout(LIMIT, task);
+                    limit.await.unwrap().unwrap()
+                });
+                (thread, inner.call().unwrap())
+            });
+            let (thread, ran_on) = outer.await.unwrap();
+            assert_eq!(thread, ran_on);
+        });
+    });
+}
+
+/// D1: the inner frame's async code needs a call back through the outer frame.
+#[test]
+fn a_thread_parked_in_an_inner_bridge_serves_the_outer_one() {
+    within(|| {
+        let caller = here();
+        let outer = async_to_sync(|| async {
+            let (ask, asked) = promise::<()>();
+            let (answer, answered) = promise::<ThreadId>();
+            // This task belongs to the outer frame.
+            let helper = spawn(move || async move {
+                asked.await.unwrap();
+                answer.resolve(sync_to_async(here).await.unwrap()).unwrap();
+            });
+            let inner = sync_to_async(move || {
+                async_to_sync(move || async move {
+                    ask.resolve(()).unwrap();
+                    answered.await.unwrap()
+                })
+                .call()
+                .unwrap()
+            });
+            let ran_on = inner.await.unwrap();
+            helper.await.unwrap();
+            ran_on
+        });
+        assert_eq!(outer.call().unwrap(), caller);
+    });
+}
+
+#[test]
+fn an_insensitive_waiter_does_not_hold_the_thread_of_the_setter() {
+    within(|| {
+        run(async {
+            let (set, is_set) = promise::<u32>();
+            let waiter = sync_to_async(move || is_set.wait().unwrap());
+            let waiter = begun(waiter.thread_sensitive(false).into_future());
+            let setter = sync_to_async(move || set.resolve(5).unwrap());
+            setter.await.unwrap();
+            assert_eq!(waiter.await.unwrap(), 5);
+        });
+    });
+}

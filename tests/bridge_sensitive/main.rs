@@ -1,0 +1,14 @@
+//! The promises of `portage::bridge`: sync code inside async code inside sync code.
+//!
+//! Each behaviour of asgiref that is worth keeping has its test here, and so has each of its
+//! known hangs (D1 to D14 of our notes), with the better end.
+#![cfg(not(loom))]
+#![forbid(unsafe_code)]
+
+mod blocks;
+mod cancels;
+mod common;
+mod contexts;
+mod deadlocks;
+mod loops;
+mod routes;
