@@ -4,8 +4,8 @@
 //! every thread busy, and each further one only takes its share from the others. "The busy
 //! ones are *asleep*" is a reason: then CPUs stand still while work waits. So a backlog starts a
 //! look at the busy workers ([`evidence`](super::evidence)), and [`plan`] decides on what was
-//! seen. Being asleep is contagious in a burst of the same jobs, hence growth doubles: a burst
-//! of two hundred sleepers has two hundred threads after seven looks.
+//! seen. Where one sleeps, the others of its burst will, hence growth is geometric: a burst of
+//! two hundred sleepers has two hundred threads after five looks.
 //!
 //! Who looks:
 //! * whoever submits into an empty queue while nobody is idle and nobody is on the way: one
@@ -20,7 +20,7 @@
 //! 1. Never above `max`, never more than there are jobs that nobody is coming for.
 //! 2. Fewer than `core` threads that are not blocked in a wait of ours: fill up to `core`.
 //! 3. The sample shows blocked workers, and either fewer than `core` run or nearly all are
-//!    blocked: as many threads more as there are blocked ones.
+//!    blocked: as many threads more as there are blocked ones, twice as many in the second case.
 //!    Not where the backlog drains within [`DRAIN_SOON`] at the pace at which jobs end: then
 //!    threads would come too late to be of use, and stay.
 //! 4. No sample to be had: one more for an isolated arrival, within [`UNSEEN_EXTRA`].
@@ -105,6 +105,8 @@ pub(super) struct Load {
     pub(super) announced: usize,
     /// The sample of the others.
     pub(super) seen: Seen,
+    /// The worker that looks is about to run a job, and not in the sample.
+    pub(super) looker: bool,
     /// Time since a job was last taken, while some are queued.
     pub(super) stalled: Duration,
     /// The time in which the backlog is gone at the pace at which jobs end; `None`: none ends.
@@ -158,15 +160,17 @@ fn wanted(load: &Load, limits: &Limits, coming: usize) -> usize {
         let alone = load.isolated && load.starting == 0;
         return usize::from((alone && modest) || load.stalled >= STALL);
     }
-    let busy = free.saturating_sub(coming);
+    let looker = usize::from(load.looker);
+    let others = free.saturating_sub(coming).saturating_sub(looker);
     // Rounded up: where one of eight is blocked, somebody is.
-    let blocked = busy.saturating_mul(load.seen.blocked).div_ceil(sampled);
-    let running = busy - blocked;
+    let blocked = others.saturating_mul(load.seen.blocked).div_ceil(sampled);
+    let running = others - blocked + looker;
     let idle_cpus = limits.core.saturating_sub(running);
     let nearly_all = load.seen.blocked * 8 >= sampled * NEARLY_ALL;
     let flows = !load.isolated && load.drain.is_some_and(|drain| drain <= DRAIN_SOON);
     if blocked > 0 && !flows && (idle_cpus > 0 || nearly_all) {
-        let more = blocked.max(idle_cpus).saturating_sub(coming);
+        let more = blocked.saturating_mul(if nearly_all { 2 } else { 1 });
+        let more = more.max(idle_cpus).saturating_sub(coming);
         if more > 0 {
             return more;
         }
@@ -287,12 +291,14 @@ mod tests {
             ("the core is on its way", Load { queued: 2, starting: 2, ..busy }, Plan::Keep),
             ("somebody is idle for each", Load { queued: 2, idle: 2, ..busy }, Plan::Keep),
             ("computing", Load { seen: sample(0, 2), ..busy }, Plan::Keep),
-            ("asleep: double", Load { seen: sample(2, 0), ..busy }, Plan::Grow(2)),
+            ("asleep: threefold", Load { seen: sample(2, 0), ..busy }, Plan::Grow(4)),
             ("one asleep, one computes", Load { seen: sample(1, 1), ..busy }, Plan::Grow(1)),
-            ("asleep, as many on the way", Load { threads: 4, starting: 2, seen: sample(2, 0), ..busy }, Plan::Keep),
-            ("asleep, one on the way", Load { threads: 4, starting: 1, seen: sample(3, 0), ..busy }, Plan::Grow(2)),
-            ("64 asleep by a sample of 8", Load { threads: 64, seen: sample(8, 0), ..busy }, Plan::Grow(64)),
-            ("64, 7 of 8 asleep", Load { threads: 64, seen: sample(7, 1), ..busy }, Plan::Grow(56)),
+            ("asleep, twice as many on the way", Load { threads: 6, starting: 4, seen: sample(2, 0), ..busy }, Plan::Keep),
+            ("asleep, one on the way", Load { threads: 4, starting: 1, seen: sample(3, 0), ..busy }, Plan::Grow(5)),
+            ("64 asleep by a sample of 8", Load { queued: 300, threads: 64, seen: sample(8, 0), ..busy }, Plan::Grow(128)),
+            ("64, 7 of 8 asleep", Load { queued: 300, threads: 64, seen: sample(7, 1), ..busy }, Plan::Grow(112)),
+            ("a new thread looks, two others sleep", Load { threads: 6, looker: true, seen: sample(2, 0), ..busy }, Plan::Grow(10)),
+            ("a new thread looks, one of the others runs", Load { threads: 3, looker: true, seen: sample(1, 1), ..busy }, Plan::Keep),
             ("64, half asleep: CPUs are busy", Load { threads: 64, seen: sample(4, 4), ..busy }, Plan::Keep),
             ("never more than jobs", Load { queued: 3, threads: 64, seen: sample(8, 0), ..busy }, Plan::Grow(3)),
             ("never above max", Load { threads: 510, seen: sample(8, 0), ..busy }, Plan::Grow(2)),
@@ -338,6 +344,7 @@ mod tests {
                         stalled: Duration::MAX,
                         drain: None,
                         isolated: true,
+                        looker: true,
                         rested: true,
                     };
                     let _ = plan(&load, &LIMITS);

@@ -142,6 +142,8 @@ pub(super) struct Eyes {
     rate: Rate,
     /// Are there more runnable threads than CPUs? Asked at most once per look.
     crowded: Option<bool>,
+    /// Sleepers of the last look that will count soon if they go on.
+    suspects: usize,
 }
 
 impl Eyes {
@@ -154,6 +156,7 @@ impl Eyes {
         let mut seen = Seen::default();
         let (mut unknown, mut locked) = (0, 0);
         self.crowded = None;
+        self.suspects = 0;
         for pulse in workers {
             match self.state_of(pulse, &moment) {
                 State::Elsewhere => {}
@@ -193,6 +196,7 @@ impl Eyes {
             Doing::Asleep if inside && same => {
                 let asleep = pulse.asleep(before, moment.now);
                 if asleep < moment.settle {
+                    self.suspects += 1;
                     State::Elsewhere
                 } else if moment.settle.is_zero() || !self.files.may_want_a_lock(thread) {
                     State::Blocked
@@ -211,6 +215,11 @@ impl Eyes {
     fn settle_lock(&mut self) -> Duration {
         let crowded = *self.crowded.get_or_insert_with(|| self.files.is_crowded());
         if crowded { SETTLE_CROWDED } else { SETTLE_LOCK }
+    }
+
+    /// Sleepers of the last look that were not asleep for long enough to tell.
+    pub(super) fn suspects(&self) -> usize {
+        self.suspects
     }
 
     /// The backlog is over: rates of then say nothing about the next one.

@@ -98,6 +98,8 @@ struct Sight {
     pace: Pace,
     /// Where the next sample begins in the roster.
     turn: usize,
+    /// Jobs queued at the last tick.
+    queued: usize,
     looked: Option<Duration>,
     /// Jobs taken when a look last saw that some had been, and when that was; `None` while
     /// there was no backlog since.
@@ -203,12 +205,19 @@ impl Growth {
         }
     }
 
+    /// Did the last look see workers asleep of whom it cannot tell yet?
+    fn has_suspects(&self) -> bool {
+        let sight = self.sight.try_lock();
+        sight.is_some_and(|sight| sight.eyes.suspects() > 0)
+    }
+
     /// The watchdog sees no backlog: what was seen of the last one says nothing about the next.
     fn nothing_waits(&self) {
         if let Some(mut sight) = self.sight.try_lock() {
             sight.eyes.rest();
             sight.pace = Pace::default();
             sight.taken = None;
+            sight.queued = 0;
         }
     }
 
@@ -303,6 +312,7 @@ impl Growth {
             idle: counts.idle,
             announced: counts.announced,
             isolated: why == Why::Arrival && counts.queued == 1,
+            looker: why == Why::Began,
             ..Load::default()
         };
         if self.lacks_core(&counts) {
@@ -314,7 +324,13 @@ impl Growth {
             (sight.taken, sight.taken_at) = (Some(counts.taken), now);
         }
         load.stalled = now.saturating_sub(sight.taken_at);
-        load.drain = sight.pace.drain(counts.queued);
+        // A backlog that does not shrink is a flow: draining soon is no comfort to it.
+        if counts.queued < sight.queued {
+            load.drain = sight.pace.drain(counts.queued);
+        }
+        if why == Why::Tick {
+            sight.queued = counts.queued;
+        }
         // A lone arrival is worth a thread on suspicion.
         let settle = match sight.pace.is_short(counts.threads) {
             _ if load.isolated => Duration::ZERO,
@@ -322,10 +338,6 @@ impl Growth {
             false => SETTLE,
         };
         load.seen = self.sample(sight, &counts, now, settle);
-        if why == Why::Began {
-            // The one that looks is about to run.
-            load.seen.running += 1;
-        }
         plan(&load, &self.limits)
     }
 
@@ -348,8 +360,12 @@ impl Growth {
                 .cloned()
                 .collect()
         };
-        sight.turn = sight.turn.wrapping_add(some.len().max(1));
-        sight.eyes.look(some.iter().map(|pulse| &**pulse), moment)
+        let seen = sight.eyes.look(some.iter().map(|pulse| &**pulse), moment);
+        // Whoever is under suspicion is looked at again.
+        if sight.eyes.suspects() == 0 {
+            sight.turn = sight.turn.wrapping_add(some.len().max(1));
+        }
+        seen
     }
 
     fn call_watchdog<G: Ground>(&self, ground: &Arc<G>) {
@@ -422,6 +438,9 @@ fn keep_watch<G: Ground>(ground: &Weak<G>) {
         if pool.has_queued() {
             calm_ticks = 0;
             let _ = growth.look(&pool, Why::Tick);
+            if growth.has_suspects() {
+                tick = FIRST_TICK;
+            }
         } else {
             if growth.watch.calm() {
                 calm_ticks = 0;

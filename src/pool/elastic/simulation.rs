@@ -41,6 +41,8 @@ enum Rule {
 enum Doing {
     Starting(u64),
     Idle,
+    /// Looks around before its first job.
+    Looking,
     /// Starts others for so long before it begins its job.
     Spawning(u64, usize),
     Computing(u64, usize),
@@ -78,6 +80,7 @@ struct Pool<'a> {
     turn: usize,
     ended: u64,
     pace: Pace,
+    queued_before: usize,
 }
 
 fn run(rule: Rule, max: usize, works: &[Work]) -> Report {
@@ -96,6 +99,7 @@ fn run(rule: Rule, max: usize, works: &[Work]) -> Report {
         turn: 0,
         ended: 0,
         pace: Pace::default(),
+        queued_before: 0,
     };
     let mut next = 0;
     while pool.done.contains(&false) {
@@ -153,6 +157,7 @@ impl Pool<'_> {
         self.pace.note(Duration::from_micros(self.now), self.ended);
         // One at a time, so that the next decision knows of the last start.
         let more = self.look(false);
+        self.queued_before = self.queue.len();
         self.next_tick = Some(self.now + if more > 0 { SPAWN_COST } else { TICK });
     }
 
@@ -173,7 +178,7 @@ impl Pool<'_> {
         let busy: Vec<_> = self
             .workers
             .iter()
-            .filter(|w| !matches!(w, Doing::Starting(_) | Doing::Idle))
+            .filter(|w| !matches!(w, Doing::Starting(_) | Doing::Idle | Doing::Looking))
             .collect();
         // Eight of them, spread over all.
         for index in 0..busy.len().min(8) {
@@ -193,7 +198,10 @@ impl Pool<'_> {
             seen,
             stalled: Duration::from_micros(self.now - self.last_taken),
             isolated,
-            drain: self.pace.drain(self.queue.len()),
+            looker: self.workers.contains(&Doing::Looking),
+            drain: (self.queue.len() < self.queued_before)
+                .then(|| self.pace.drain(self.queue.len()))
+                .flatten(),
             ..Load::default()
         }
     }
@@ -206,7 +214,8 @@ impl Pool<'_> {
         self.last_taken = self.now;
         self.waits.push(self.now - self.works[job].at);
         if fresh && self.rule == Rule::Evidence && !self.queue.is_empty() {
-            let grown = self.look(false) as u64;
+            let last = !self.workers.iter().any(|w| matches!(w, Doing::Starting(_)));
+            let grown = if last { self.look(false) as u64 } else { 0 };
             return Doing::Spawning(SPAWN_COST * grown, job);
         }
         Doing::Computing(self.works[job].cpu, job)
@@ -237,13 +246,13 @@ impl Pool<'_> {
         let after = match before {
             Doing::Starting(need) => match spend(need) {
                 0 => {
-                    // No longer on its way when it looks around.
-                    self.workers[index] = Doing::Computing(0, 0);
+                    // No longer on its way when it looks around, and not in its own sample.
+                    self.workers[index] = Doing::Looking;
                     self.take(true)
                 }
                 need => Doing::Starting(need),
             },
-            Doing::Idle => self.take(false),
+            Doing::Idle | Doing::Looking => self.take(false),
             Doing::Spawning(need, job) => match spend(need) {
                 0 => Doing::Computing(self.works[job].cpu, job),
                 need => Doing::Spawning(need, job),
