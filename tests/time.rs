@@ -13,8 +13,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use portage::event_loop::with_thread_event_loop;
 use portage::time::{Sleep, sleep, sleep_until, timeout, yield_now};
-use portage::{EventLoop, block_on};
+use portage::{EventLoop, ThreadPool, block_on};
 
 /// Runs `test` on a thread of its own, so that a hang is a failure.
 fn guarded(test: impl FnOnce() + Send + 'static) {
@@ -68,6 +69,30 @@ fn a_sleep_is_never_early_and_ends_wherever_it_is_awaited() {
             block_on(nap(duration));
             foreign(nap(duration));
             EventLoop::new().run_until_complete(nap(duration)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_sleep_ends_on_a_pool_worker_in_every_kind_of_work() {
+    guarded(|| {
+        let pool = ThreadPool::builder().core_threads(2).build().unwrap();
+        let duration = Duration::from_millis(3);
+        let tasks: Vec<_> = (0..20)
+            .map(|n| match n % 4 {
+                0 => pool.spawn(nap(duration)),
+                1 => pool.spawn_pinned(move || {
+                    let local = Rc::new(duration);
+                    async move { nap(*local).await }
+                }),
+                2 => pool.spawn_blocking(move || block_on(nap(duration))),
+                _ => pool.spawn_blocking(move || {
+                    with_thread_event_loop(|own| own.run_until_complete(nap(duration))).unwrap();
+                }),
+            })
+            .collect();
+        for task in tasks {
+            task.wait().unwrap();
         }
     });
 }

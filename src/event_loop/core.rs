@@ -10,12 +10,13 @@
 //! 1. No borrow is held while a task runs, is cancelled, shut down or dropped.
 //! 2. `arrived` is empty outside of a run, so that an order once taken is kept.
 //! 3. A close that is asked for inside a run is done when that run ends.
+//! 4. Every loop is closed at the end of its thread at the latest.
 
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use crate::base::sync::{Arc, local};
 use crate::entered::{LoopGuard, enter_loop, is_in_loop};
@@ -43,16 +44,46 @@ local! {
     static HIDDEN: Cell<bool> = Cell::new(false);
 }
 
+local! {
+    static LOOPS: Loops = Loops(RefCell::new(Vec::new()));
+}
+
+/// The loops of this thread. Those that are left when it ends, because they were leaked or are
+/// held by a task of their own, are closed: their handles must not wait for ever.
+struct Loops(RefCell<Vec<Weak<Core>>>);
+
+impl Loops {
+    fn enter(&self, core: &Rc<Core>) {
+        let mut loops = self.0.borrow_mut();
+        if loops.len() == loops.capacity() {
+            loops.retain(|core| core.strong_count() > 0);
+        }
+        loops.push(Rc::downgrade(core));
+    }
+}
+
+impl Drop for Loops {
+    fn drop(&mut self) {
+        for core in self.0.take() {
+            if let Some(core) = core.upgrade() {
+                core.close();
+            }
+        }
+    }
+}
+
 impl Core {
     pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self {
+        let core = Rc::new(Self {
             shared: Shared::new(),
             ready: RefCell::new(VecDeque::new()),
             arrived: RefCell::new(VecDeque::new()),
             rest: Cell::new(LoopState::Idle),
             runs: Cell::new(false),
             close_asked: Cell::new(false),
-        })
+        });
+        let _ = LOOPS.try_with(|loops| loops.enter(&core));
+        core
     }
 
     /// A worker drives this loop from now on.

@@ -52,7 +52,8 @@ pub(crate) use thread::{ThreadLoopDriver, Turn, thread_loop_home};
 ///
 /// It is not `Send`: tasks need not be either. First polls come in the order of spawning, a
 /// task that yields goes to the back, and no source of work starves another: ready tasks, jobs
-/// from other threads, timers and lanes take turns. Dropping the loop closes it.
+/// from other threads, timers and lanes take turns. Dropping the loop closes it, and so does
+/// the end of its thread.
 ///
 /// # Examples
 ///
@@ -64,6 +65,13 @@ pub(crate) use thread::{ThreadLoopDriver, Turn, thread_loop_home};
 /// let task = event_loop.spawn_local(async move { *local + 1 });
 /// let sum = event_loop.run_until_complete(async { task.await.map(|half| half * 2) });
 /// assert_eq!(sum.expect("no other loop runs here").ok(), Some(42));
+/// ```
+///
+/// It stays on its thread:
+///
+/// ```compile_fail,E0277
+/// let event_loop = portage::EventLoop::new();
+/// std::thread::spawn(move || drop(event_loop));
 /// ```
 pub struct EventLoop {
     core: Rc<Core>,

@@ -333,3 +333,29 @@ fn submissions_that_race_the_close_all_resolve() {
         }
     });
 }
+
+/// Leaked, or held by a task of its own: nobody can drop such a loop.
+#[test]
+fn a_loop_that_nobody_drops_is_closed_when_its_thread_ends() {
+    guarded(|| {
+        let ends = thread::spawn(|| {
+            let leaked = EventLoop::new();
+            let first = leaked.handle().spawn(sleep(Duration::MAX));
+            leaked.run_until_complete(yield_now()).unwrap();
+            std::mem::forget(leaked);
+            let circle = Rc::new(EventLoop::new());
+            let inner = circle.clone();
+            circle
+                .spawn_local(async move {
+                    sleep(Duration::MAX).await;
+                    drop(inner);
+                })
+                .detach();
+            let second = circle.handle().spawn(async {});
+            (first, second)
+        });
+        let (first, second) = ends.join().unwrap();
+        assert!(first.wait().unwrap_err().is_cancelled());
+        assert!(second.wait().unwrap_err().is_cancelled());
+    });
+}
