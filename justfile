@@ -40,3 +40,11 @@ msrv:
 
 package:
     .ci/run package
+
+# portage beside its peers: a few minutes; ROWS by number, or all
+bench *rows:
+    cargo bench -p portage-benches -- {{rows}}
+
+# the same, and keeps what it finds in benches/RESULTS.md and RESULTS.json
+bench-report:
+    cargo bench -p portage-benches -- --report

@@ -1,0 +1,183 @@
+//! The table, the numbers behind it, and whether something got worse.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::Effort;
+use crate::stage::Run;
+use crate::verdict::{Line, median};
+
+/// A row that held is lost when it misses its bar by more than this.
+const WIDE: f64 = 1.5;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Prints the table and writes the files; fails if a row that held does not by far.
+pub fn finish(
+    mut lines: Vec<Line>,
+    runs: &[(&'static str, Run)],
+    effort: Effort,
+    refresh: bool,
+    complete: bool,
+) -> ExitCode {
+    lines.sort_by_key(|line| (line.holds, line.row));
+    let table = table(&lines);
+    println!("\n{table}");
+    let json = json(&lines, runs, effort);
+    let target = folder().join("../target/benches");
+    let written = fs::create_dir_all(&target)
+        .and_then(|()| fs::write(target.join("results.json"), format!("{json:#}\n")))
+        .and_then(|()| fs::write(target.join("results.md"), &table));
+    if let Err(error) = written {
+        eprintln!("{}: {error}", target.display());
+    }
+    let lost = lost(&lines);
+    for line in &lost {
+        eprintln!("held before, does not by far: {line}");
+    }
+    if refresh && complete {
+        let head = format!("# Results\n\n{}\n\n", circumstances(effort));
+        let bars = json!({ "lines": json["lines"], "circumstances": circumstances(effort) });
+        let written = fs::write(folder().join("RESULTS.md"), head + &table)
+            .and_then(|()| fs::write(folder().join("RESULTS.json"), format!("{bars:#}\n")));
+        if let Err(error) = written {
+            eprintln!("the results could not be kept: {error}");
+        }
+    }
+    if lost.is_empty() || refresh {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Three figures that matter.
+fn figure(value: f64) -> String {
+    match value.abs() {
+        v if !v.is_finite() => "-".to_owned(),
+        v if v == 0.0 || v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 0.01 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut text = String::from(
+        "| row | what | ours | best peer | ratio [min..max] | bar | holds |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for line in lines {
+        let (peer, ratio) = match line.peer {
+            Some((name, value)) => (
+                format!("{name} {}", figure(value)),
+                format!(
+                    "{} [{}..{}]",
+                    figure(line.median),
+                    figure(line.least),
+                    figure(line.most)
+                ),
+            ),
+            None => (
+                "-".to_owned(),
+                format!("[{}..{}]", figure(line.least), figure(line.most)),
+            ),
+        };
+        let holds = if line.holds { "yes" } else { "**no**" };
+        let _ = writeln!(
+            text,
+            "| {} | {}, {} | {} | {peer} | {ratio} | {} | {holds} |",
+            line.row,
+            line.what,
+            line.metric.replace('_', " "),
+            figure(line.ours),
+            figure(line.bar),
+        );
+    }
+    text
+}
+
+fn json(lines: &[Line], runs: &[(&'static str, Run)], effort: Effort) -> Value {
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            json!({
+                "row": line.row, "what": line.what, "metric": line.metric, "ours": line.ours,
+                "peer": line.peer.map(|(name, _)| name), "theirs": line.peer.map(|(_, v)| v),
+                "ratio": line.median, "min": line.least, "max": line.most,
+                "bar": line.bar, "holds": line.holds,
+            })
+        })
+        .collect();
+    let scenarios: Vec<_> = runs.iter().map(|(name, run)| scenario(name, run)).collect();
+    json!({ "circumstances": circumstances(effort), "lines": lines, "scenarios": scenarios })
+}
+
+/// The medians of everything that was measured.
+fn scenario(name: &str, run: &Run) -> Value {
+    let mut contenders = serde_json::Map::new();
+    for (contender, samples) in &run.0 {
+        let mut numbers = serde_json::Map::new();
+        for (metric, _) in samples.first().map_or(&[][..], |sample| &sample.0) {
+            let values: Vec<f64> = samples.iter().filter_map(|s| s.get(metric)).collect();
+            numbers.insert(metric.clone(), json!(median(&values)));
+        }
+        contenders.insert((*contender).to_owned(), Value::Object(numbers));
+    }
+    json!({ "name": name, "contenders": contenders })
+}
+
+/// The rows of `RESULTS.json` that held and now miss their bar by a wide margin.
+fn lost(lines: &[Line]) -> Vec<String> {
+    let Ok(text) = fs::read_to_string(folder().join("RESULTS.json")) else {
+        return Vec::new();
+    };
+    let kept: Value = serde_json::from_str(&text).expect("RESULTS.json was written by us");
+    let held = |line: &&Line| {
+        let known = kept["lines"].as_array().into_iter().flatten();
+        known.into_iter().any(|old| {
+            old["row"] == line.row
+                && old["what"] == line.what
+                && old["metric"] == line.metric
+                && old["holds"] == true
+        })
+    };
+    let lost = lines.iter().filter(|line| line.median > line.bar * WIDE);
+    lost.filter(held)
+        .map(|line| format!("row {}, {}, {}", line.row, line.what, line.metric))
+        .collect()
+}
+
+/// Date, processor, versions.
+fn circumstances(effort: Effort) -> String {
+    let first = |command: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(command).args(arguments).output();
+        output
+            .ok()
+            .and_then(|output| String::from_utf8(output.stdout).ok())
+            .and_then(|text| text.lines().next().map(str::to_owned))
+            .unwrap_or_default()
+    };
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("an unknown processor", |(_, model)| model);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!(
+        "{}, {cpus} CPUs ({model}), load {load}, {}; {} rounds, less is better; ratios are \
+         the median of those of neighbouring rounds; the best peer is the fastest of those that \
+         the bar names.",
+        first("date", &["-u", "+%Y-%m-%d"]),
+        first("rustc", &["--version"]),
+        effort.rounds,
+    )
+}
