@@ -695,3 +695,18 @@ fn it_is_send_and_sync() {
     fn check<T: Send + Sync + 'static>() {}
     check::<CurrentThreadExecutor>();
 }
+
+#[test]
+fn timers_fire_in_a_run_inside_a_loop_and_inside_a_block_on() {
+    let nap = || portage::time::sleep(Duration::from_millis(5));
+    let run = move || {
+        let lane = CurrentThreadExecutor::new(None);
+        lane.run_until_future(nap()).unwrap();
+    };
+    within(run);
+    within(move || portage::block_on(async { run() }));
+    within(move || {
+        let event_loop = portage::EventLoop::new();
+        event_loop.run_until_complete(async { run() }).unwrap();
+    });
+}

@@ -32,11 +32,16 @@ use crate::base::contain::{Payload, contain, discard, message};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::current_thread::lane::{Lane, NoBegin};
-use crate::entered::{Parking, thread_key};
+use crate::deferred;
+use crate::entered::{Parking, run_lane_job, thread_key};
 use crate::error::{RunError, SubmitError};
 use crate::executor::{Executor, Job};
 use crate::promise::JoinHandle;
 use crate::task::{Home, Schedule, TaskId, TaskRef, WakeKind, report_failure};
+use crate::timer::Timers;
+
+/// At most so many timers fire between two looks at the future.
+const FIRED_MAX: usize = 64;
 
 /// An executor whose jobs run on the thread that created it.
 ///
@@ -278,6 +283,7 @@ impl Schedule for Lane<TaskRef> {
 #[track_caller]
 fn drive<F: Future>(future: F) -> Result<F::Output, Payload> {
     let parking = Parking::current();
+    let timers = Timers::enter();
     let bell = Arc::new(Bell {
         rung: AtomicBool::new(true),
         owner: parking.waker().clone(),
@@ -285,27 +291,29 @@ fn drive<F: Future>(future: F) -> Result<F::Output, Payload> {
     let waker = Waker::from(bell.clone());
     let mut poll_context = PollContext::from_waker(&waker);
     let mut future = pin!(Some(future));
-    let mut outcome = None;
-    let look = || {
+    let outcome = loop {
         if bell.take() {
             let future = future.as_mut().as_pin_mut();
-            let future = future.expect("the future stays until the wait has ended");
-            outcome = match contain(|| future.poll(&mut poll_context)) {
-                Ok(Poll::Pending) => None,
-                Ok(Poll::Ready(output)) => Some(Ok(output)),
-                Err(payload) => Some(Err(payload)),
-            };
+            let future = future.expect("the future stays until the loop has ended");
+            match contain(|| future.poll(&mut poll_context)) {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(output)) => break Ok(output),
+                Err(payload) => break Err(payload),
+            }
         }
-        outcome.is_some()
+        // One job at a time: however many keep coming, the future is looked at in between.
+        let fired = timers.fire_due(FIRED_MAX);
+        if fired == 0 && !deferred::run_one() && !run_lane_job() && !bell.is_rung() {
+            parking.park_until(timers.next_deadline());
+        }
     };
-    parking.wait_until(look, None);
     if let Err(payload) = contain(|| future.set(None)) {
         let text = message(&*payload).unwrap_or("no text");
         let text = format!("panic in the drop of a future: {text}");
         report_failure(TaskId::fresh(), None, Location::caller(), &text);
         discard(payload);
     }
-    outcome.expect("without a deadline the wait ends with the outcome")
+    outcome
 }
 
 /// Says that the future was woken, apart from the other reasons to wake this thread.
@@ -315,6 +323,11 @@ struct Bell {
 }
 
 impl Bell {
+    fn is_rung(&self) -> bool {
+        // Ordering: Relaxed: an old false is followed by a sleep, which the ringer ends.
+        self.rung.load(Ordering::Relaxed)
+    }
+
     fn take(&self) -> bool {
         // Ordering: Acquire pairs with the Release in `wake_by_ref`.
         self.rung.swap(false, Ordering::Acquire)
