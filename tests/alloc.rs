@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use portage::context::ContextVar;
 use portage::promise::promise;
-use portage::{Job, JoinError};
+use portage::{EventLoop, Job, JoinError, ThreadPool};
 
 /// Counts what each thread asks for.
 struct Counting;
@@ -186,4 +186,105 @@ fn waiting_and_polling_allocate_nothing() {
     poll();
     assert_eq!(cost(&mut poll).0, 0);
     drop(writer);
+}
+
+// --- on a pool and a loop -----------------------------------------------------------------------
+
+/// Allocations and bytes per call of `f`, over many, without what only the first calls pay;
+/// the queues' own share, a block now and then, is why this is a mean.
+fn mean_cost<R>(calls: usize, mut f: impl FnMut() -> R) -> (f64, f64) {
+    for _ in 0..200 {
+        drop(f());
+    }
+    let (count, bytes, ()) = cost(|| {
+        for _ in 0..calls {
+            drop(f());
+        }
+    });
+    let calls = calls as f64;
+    (count as f64 / calls, bytes as f64 / calls)
+}
+
+fn pool() -> ThreadPool {
+    let pool = ThreadPool::builder().core_threads(1).max_threads(1).build();
+    pool.expect("legal sizes")
+}
+
+#[test]
+fn spawn_blocking_and_wait_are_one_allocation_of_128_bytes_at_most() {
+    let pool = pool();
+    let (count, bytes) = mean_cost(2000, || {
+        let handle = pool.spawn_blocking(closure_of_32_bytes());
+        handle.wait().expect("a value")
+    });
+    assert!(count <= 1.05, "{count} allocations per job");
+    assert!(count >= 0.99, "the counter sees nothing");
+    assert!(
+        bytes <= 128.0 + 32.0,
+        "{bytes} bytes per job, the queue's share included"
+    );
+}
+
+#[test]
+fn a_job_costs_its_worker_no_allocation() {
+    let pool = pool();
+    let run = |pool: &ThreadPool| {
+        let handles = pool.spawn_batch((0..100).map(|_| closure_of_32_bytes()));
+        for handle in handles {
+            handle.wait().expect("a value");
+        }
+    };
+    run(&pool);
+    let before = pool.spawn_blocking(|| CALLS.get()).wait().expect("a value");
+    run(&pool);
+    let after = pool.spawn_blocking(|| CALLS.get()).wait().expect("a value");
+    assert!(
+        after - before <= 5,
+        "{} allocations for 100 jobs",
+        after - before
+    );
+}
+
+#[test]
+fn a_task_with_its_handle_is_one_allocation() {
+    let pool = pool();
+    let (count, _) = mean_cost(2000, || pool.spawn(async { 1u64 }).wait().expect("a value"));
+    assert!(count <= 1.05, "{count} allocations per task");
+
+    let events = EventLoop::new();
+    let (count, _) = mean_cost(500, || {
+        let task = events.spawn_local(async { 1u64 });
+        let value = events.run_until_complete(task).expect("it is idle");
+        value.expect("a value")
+    });
+    assert!(count <= 1.05, "{count} allocations per local task");
+}
+
+#[test]
+fn wakes_and_yields_of_a_task_allocate_nothing() {
+    let events = EventLoop::new();
+    let round = |rounds: usize| {
+        let task = events.spawn_local(async move {
+            for _ in 0..rounds {
+                portage::time::yield_now().await;
+            }
+        });
+        let value = events.run_until_complete(task).expect("it is idle");
+        value.expect("a value");
+    };
+    round(1000);
+    let (count, _, ()) = cost(|| round(1000));
+    assert!(count <= 2, "{count} allocations for 1000 yields");
+}
+
+#[test]
+fn a_context_with_variables_costs_no_more_on_a_pool() {
+    static NUMBER: ContextVar<u64> = ContextVar::new("number");
+    let pool = pool();
+    let _scope = NUMBER.scope(3);
+    let (count, _) = mean_cost(1000, || {
+        let handle = pool.spawn_blocking(|| NUMBER.get());
+        assert_eq!(handle.wait().expect("a value"), Some(3));
+    });
+    assert!(count <= 1.05, "{count} allocations per job");
 }

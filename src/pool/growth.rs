@@ -105,6 +105,8 @@ struct Sight {
     /// there was no backlog since.
     taken: Option<u64>,
     taken_at: Duration,
+    /// Kept from look to look for its memory: a look allocates nothing.
+    some: Vec<Arc<Pulse>>,
 }
 
 /// Why somebody looks.
@@ -350,21 +352,24 @@ impl Growth {
             settle,
         };
         // Copied out: files are not read under the lock that a starting worker waits for.
-        let some: Vec<_> = {
+        let some = &mut sight.some;
+        {
             let roster = self.roster.lock();
             let skip = sight.turn % roster.len().max(1);
             let around = roster.iter().skip(skip).chain(roster.iter().take(skip));
-            around
-                .filter(|pulse| matches!(pulse.phase(), Phase::Looking | Phase::Inside))
-                .take(SAMPLE)
-                .cloned()
-                .collect()
-        };
+            some.extend(
+                around
+                    .filter(|pulse| matches!(pulse.phase(), Phase::Looking | Phase::Inside))
+                    .take(SAMPLE)
+                    .cloned(),
+            );
+        }
         let seen = sight.eyes.look(some.iter().map(|pulse| &**pulse), moment);
         // Whoever is under suspicion is looked at again.
         if sight.eyes.suspects() == 0 {
             sight.turn = sight.turn.wrapping_add(some.len().max(1));
         }
+        some.clear();
         seen
     }
 

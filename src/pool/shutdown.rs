@@ -42,7 +42,7 @@ pub enum Shutdown {
 }
 
 /// What a shutdown has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ShutdownReport {
     /// Everything has ended and the threads have left.
     pub completed: bool,
@@ -53,7 +53,7 @@ pub struct ShutdownReport {
 }
 
 /// A job or task that a shutdown has waited for in vain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StuckTask {
     /// The number on its handle.
     pub id: TaskId,
