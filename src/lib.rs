@@ -101,3 +101,8 @@ pub use event_loop::{EventLoop, LoopHandle, block_on};
 pub use executor::{Executor, ExecutorExt, Job};
 pub use pool::ThreadPool;
 pub use promise::{JoinHandle, Promise, promise};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
