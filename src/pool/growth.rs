@@ -186,6 +186,8 @@ impl Growth {
     /// generation looks. Its [`Pulse`] still says that it rests, so it does not see itself.
     pub(super) fn began<G: Ground>(&self, ground: &Arc<G>) {
         if ground.crew().starting == 0 && ground.has_queued() {
+            // It may be the last one that looks: those who pushed while it started did not.
+            self.call_watchdog(ground);
             let _ = self.look(ground, Why::Began);
         }
     }
@@ -280,8 +282,12 @@ impl Growth {
         };
         match self.spread(ground, reserved) {
             Err(error) if ground.crew().threads == 0 => Err(error),
-            // The others go on with the work; a later look tries again.
-            _ => Ok(()),
+            Err(_) => {
+                // The others go on with the work; the watchdog tries again.
+                self.call_watchdog(ground);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
