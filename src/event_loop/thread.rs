@@ -124,17 +124,6 @@ pub(crate) struct ThreadLoopDriver {
     _here: Rc<Cell<()>>,
 }
 
-/// What a turn of a worker's loop has come to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Turn {
-    /// How many things were done.
-    pub(crate) ran: usize,
-    /// When the loop wants its next turn at the latest.
-    pub(crate) next_deadline: Option<Instant>,
-    /// Whether it wants it at once.
-    pub(crate) ready_left: bool,
-}
-
 impl ThreadLoopDriver {
     /// Begins to drive this thread's loop. `on_wake` is what a remote push calls, besides the
     /// waker of the thread; it must not block.
@@ -166,29 +155,18 @@ impl ThreadLoopDriver {
         own_if_any().map_or(0, |own| own.handle().pending())
     }
 
-    /// Fires what is due and runs about `tasks` ready tasks; never sleeps.
-    ///
-    /// Does nothing inside a running loop of this thread, as every run.
-    pub(crate) fn turn(&self, tasks: usize) -> Turn {
+    /// Fires what is due and runs about `tasks` ready tasks; says how many things it did.
+    /// Never sleeps. Does nothing inside a running loop of this thread, as every run.
+    pub(crate) fn turn(&self, tasks: usize) -> usize {
         let timers = Timers::enter_and_come_back();
-        let Some(own) = own_if_any() else {
+        let shares = Shares::worker(tasks);
+        match own_if_any() {
             // Timers may be left from a loop that has been closed.
-            let ran = timers.fire_due(Shares::worker(tasks).timers);
-            return Turn {
-                ran,
-                next_deadline: timers.next_deadline(),
-                ready_left: false,
-            };
-        };
-        let core = own.core();
-        let ran = match core.begin() {
-            Ok(_run) => turn(core, &timers, Shares::worker(tasks)),
-            Err(_) => 0,
-        };
-        Turn {
-            ran,
-            next_deadline: timers.next_deadline(),
-            ready_left: core.has_ready(),
+            None => timers.fire_due(shares.timers),
+            Some(own) => match own.core().begin() {
+                Ok(_run) => turn(own.core(), &timers, shares),
+                Err(_) => 0,
+            },
         }
     }
 }
@@ -244,11 +222,8 @@ mod tests {
         on_worker(|driver, _, _| {
             assert!(!driver.has_work());
             assert_eq!(driver.live(), 0);
-            let turn = driver.turn(16);
-            assert_eq!(
-                (turn.ran, turn.next_deadline, turn.ready_left),
-                (0, None, false)
-            );
+            assert_eq!(driver.turn(16), 0);
+            assert_eq!(driver.next_deadline(), None);
             assert!(super::own_if_any().is_none());
         });
     }
@@ -284,7 +259,7 @@ mod tests {
             );
             assert!(!driver.has_work());
             clock.advance(Duration::from_secs(2_000));
-            assert_eq!(driver.turn(16).ran, 2, "one timer, one task");
+            assert_eq!(driver.turn(16), 2, "one timer, one task");
             assert!(nap.is_finished());
             assert_eq!((driver.live(), driver.next_deadline()), (0, None));
         });
@@ -315,7 +290,7 @@ mod tests {
                 .join()
                 .unwrap();
             assert_eq!(wakes.load(Ordering::Relaxed), 1);
-            assert_eq!(driver.turn(16).ran, 1);
+            assert_eq!(driver.turn(16), 1);
         });
     }
 
