@@ -23,9 +23,9 @@ lists=(tests/mutants/*.txt)
 [ ${#lists[@]} -gt 0 ] || fail "no list in tests/mutants"
 
 rm -rf "$work" && mkdir -p "$tree"
-cp -r Cargo.toml Cargo.lock src "$tree"
-# the manifest names them; cargo only wants to find them
-cp -r README.md examples tests "$tree" 2>/dev/null || true
+for entry in *; do
+    case $entry in target | fuzz) ;; *) cp -r "$entry" "$tree" ;; esac
+done
 
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$target
 log=$work/log
