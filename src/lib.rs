@@ -43,7 +43,7 @@
 //!
 //! # Where to go
 //!
-//! [`pool`], [`event_loop`] and [`time`], [`current_thread`], [`promise`], [`context`],
+//! [`pool`], [`event_loop`] and [`time`], [`current_thread`], [`mod@promise`], [`context`],
 //! [`cancel`], [`executor`], [`bridge`], [`execution_queue`], [`executors`], [`sync`], [`error`].
 //! Guides: [coming from Python](guide::from_python), [from tokio](guide::from_tokio),
 //! [which thread runs what](guide::which_thread).

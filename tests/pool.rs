@@ -33,7 +33,9 @@ fn within_limit(test: impl FnOnce() + Send + 'static) {
     });
     match is_done.recv_timeout(LIMIT) {
         Err(RecvTimeoutError::Timeout) => panic!("hangs"),
-        _ => body.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        _ => body
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }
 }
 
@@ -214,7 +216,10 @@ fn a_job_that_was_cancelled_before_its_start_never_runs_and_is_counted() {
         let job = pool.spawn_blocking(move || told.store(true, Ordering::Relaxed));
         assert_eq!(job.cancel(), Cancel::Prevented);
         let metrics = pool.metrics();
-        assert_eq!((metrics.cancelled, metrics.queued, metrics.running), (1, 0, 1));
+        assert_eq!(
+            (metrics.cancelled, metrics.queued, metrics.running),
+            (1, 0, 1)
+        );
         held.release();
         assert!(job.wait().unwrap_err().is_cancelled());
         pool.spawn_blocking(|| ()).wait().unwrap();
@@ -232,7 +237,10 @@ fn a_job_that_a_joiner_runs_in_place_is_counted() {
         let job = pool.spawn_blocking(|| thread::current().id());
         assert_eq!(job.wait_helping().unwrap(), here);
         let metrics = pool.metrics();
-        assert_eq!((metrics.submitted, metrics.completed, metrics.running), (2, 1, 1));
+        assert_eq!(
+            (metrics.submitted, metrics.completed, metrics.running),
+            (2, 1, 1)
+        );
         held.release();
     });
 }
@@ -315,7 +323,9 @@ fn a_task_that_yields_lets_jobs_and_other_tasks_pass() {
         });
         pool.spawn_blocking(|| ()).wait().unwrap();
         pool.spawn(async { yield_now().await }).wait().unwrap();
-        pool.spawn_pinned(|| async { yield_now().await }).wait().unwrap();
+        pool.spawn_pinned(|| async { yield_now().await })
+            .wait()
+            .unwrap();
         stop.store(true, Ordering::Relaxed);
         spinner.wait().unwrap();
     });
@@ -348,7 +358,9 @@ fn two_tasks_that_wake_each_other_do_not_starve_a_third() {
             pool.spawn(yield_now()).wait().unwrap();
         }
         stop.store(true, Ordering::Relaxed);
-        players.into_iter().for_each(|player| player.wait().unwrap());
+        players
+            .into_iter()
+            .for_each(|player| player.wait().unwrap());
     });
 }
 
@@ -436,7 +448,11 @@ fn a_batch_is_run_by_all_workers_with_a_wake_each_at_most() {
         eventually("both sleep", || pool.metrics().threads_idle == 2);
         let before = pool.metrics().wakes;
         rendezvous();
-        assert_eq!(pool.metrics().wakes - before, 2, "one by the submitter, one by the chain");
+        assert_eq!(
+            pool.metrics().wakes - before,
+            2,
+            "one by the submitter, one by the chain"
+        );
     });
 }
 
@@ -447,7 +463,11 @@ fn a_saturated_pool_needs_next_to_no_wakes() {
         let held = [Held::new(&pool), Held::new(&pool)];
         let before = pool.metrics().wakes;
         let jobs: Vec<_> = (0..10_000).map(|_| pool.spawn_blocking(|| ())).collect();
-        assert_eq!(pool.metrics().wakes, before, "nobody sleeps, nobody is woken");
+        assert_eq!(
+            pool.metrics().wakes,
+            before,
+            "nobody sleeps, nobody is woken"
+        );
         held.into_iter().for_each(Held::release);
         jobs.into_iter().for_each(|job| job.wait().unwrap());
         let wakes = pool.metrics().wakes - before;
@@ -535,7 +555,10 @@ fn a_job_behind_blocked_ones_gets_a_thread() {
 fn extra_threads_leave_after_their_keep_alive_and_the_core_stays() {
     within_limit(|| {
         let builder = ThreadPool::builder().core_threads(2).max_threads(64);
-        let pool = builder.keep_alive(Duration::from_millis(20)).build().unwrap();
+        let pool = builder
+            .keep_alive(Duration::from_millis(20))
+            .build()
+            .unwrap();
         let held: Vec<_> = (0..60).map(|_| Held::new(&pool)).collect();
         assert!(pool.metrics().threads >= 60);
         held.into_iter().for_each(Held::release);
@@ -699,7 +722,10 @@ fn a_drain_runs_what_is_queued_and_what_running_jobs_submit() {
         assert_eq!(ran.load(Ordering::Relaxed), 2_100);
         let metrics = pool.metrics();
         assert_eq!((metrics.submitted, metrics.completed), (2_100, 2_100));
-        assert_eq!((metrics.queued, metrics.running, metrics.threads), (0, 0, 0));
+        assert_eq!(
+            (metrics.queued, metrics.running, metrics.threads),
+            (0, 0, 0)
+        );
     });
 }
 
@@ -713,7 +739,12 @@ fn from_the_call_of_shutdown_on_nothing_is_taken_from_outside() {
             let end = thread::spawn(move || ender.shutdown(mode));
             eventually("it is shut down", || pool.is_shut_down());
             assert!(pool.submit(|| ()).unwrap_err().is_shut_down());
-            assert!(pool.spawn_blocking(|| ()).wait().unwrap_err().is_shut_down());
+            assert!(
+                pool.spawn_blocking(|| ())
+                    .wait()
+                    .unwrap_err()
+                    .is_shut_down()
+            );
             assert!(pool.spawn(async {}).wait().unwrap_err().is_shut_down());
             let pinned = pool.spawn_pinned(|| async {});
             assert!(pinned.wait().unwrap_err().is_shut_down());
@@ -754,7 +785,11 @@ fn cancel_queued_refuses_what_running_jobs_submit() {
         let job = pool.spawn_blocking(move || {
             begin.send(()).unwrap();
             let _ = gate.recv();
-            ThreadPool::current().unwrap().submit(|| ()).unwrap_err().is_shut_down()
+            ThreadPool::current()
+                .unwrap()
+                .submit(|| ())
+                .unwrap_err()
+                .is_shut_down()
         });
         has_begun.recv().unwrap();
         let report = pool.shutdown_timeout(Shutdown::CancelQueued, Duration::ZERO);
@@ -819,14 +854,26 @@ fn a_shutdown_that_runs_out_of_time_names_what_is_stuck() {
         let [stuck] = &report.stuck[..] else {
             panic!("{report:?}");
         };
-        assert_eq!((stuck.id, stuck.name.as_deref()), (job.id(), Some("import")));
-        assert_eq!((stuck.spawned_at.file(), stuck.spawned_at.line()), (file!(), line));
+        assert_eq!(
+            (stuck.id, stuck.name.as_deref()),
+            (job.id(), Some("import"))
+        );
+        assert_eq!(
+            (stuck.spawned_at.file(), stuck.spawned_at.line()),
+            (file!(), line)
+        );
         assert!(stuck.running_for >= Duration::from_millis(20), "{stuck:?}");
         assert!(stuck.running_for <= start.elapsed(), "{stuck:?}");
-        assert!(stuck.running_for + Duration::from_millis(1) >= begun.elapsed() - Duration::from_millis(20));
+        assert!(
+            stuck.running_for + Duration::from_millis(1)
+                >= begun.elapsed() - Duration::from_millis(20)
+        );
         drop(open);
         job.wait().unwrap();
-        assert!(pool.shutdown_timeout(Shutdown::Drain, Duration::MAX).completed);
+        assert!(
+            pool.shutdown_timeout(Shutdown::Drain, Duration::MAX)
+                .completed
+        );
     });
 }
 
@@ -979,7 +1026,9 @@ fn dropping_work_at_a_shutdown_may_use_the_pool() {
         fn drop(&mut self) {
             assert!(self.0.submit(|| ()).unwrap_err().is_shut_down());
             let _ = self.0.metrics();
-            let _ = self.0.shutdown_timeout(Shutdown::CancelQueued, Duration::ZERO);
+            let _ = self
+                .0
+                .shutdown_timeout(Shutdown::CancelQueued, Duration::ZERO);
         }
     }
     within_limit(|| {
@@ -1006,7 +1055,8 @@ fn a_push_that_races_a_shutdown_runs_is_cancelled_or_comes_back() {
                     let (pool, start) = (pool.clone(), start.clone());
                     thread::spawn(move || {
                         start.wait();
-                        let taken: Vec<_> = (0..50).map_while(|n| pool.submit(move || n).ok()).collect();
+                        let taken: Vec<_> =
+                            (0..50).map_while(|n| pool.submit(move || n).ok()).collect();
                         taken
                     })
                 })
@@ -1034,7 +1084,11 @@ fn a_push_that_races_a_shutdown_runs_is_cancelled_or_comes_back() {
 fn a_storm_of_all_kinds_of_work_runs_each_once_and_conserves_the_counts() {
     type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
     within_limit(|| {
-        let pool = ThreadPool::builder().core_threads(3).max_threads(8).build().unwrap();
+        let pool = ThreadPool::builder()
+            .core_threads(3)
+            .max_threads(8)
+            .build()
+            .unwrap();
         let ran = Arc::new(AtomicUsize::new(0));
         let each = 2_000;
         thread::scope(|scope| {
@@ -1075,7 +1129,8 @@ fn a_storm_of_all_kinds_of_work_runs_each_once_and_conserves_the_counts() {
                                     run();
                                 })
                                 .detach();
-                                pool.spawn_blocking(move || promise.resolve(()).unwrap()).detach();
+                                pool.spawn_blocking(move || promise.resolve(()).unwrap())
+                                    .detach();
                             }
                         }
                     }

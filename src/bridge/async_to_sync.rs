@@ -24,7 +24,7 @@ use crate::promise::{Promise, promise};
 /// Prepares a call of async code from blocking code; [`call`](AsyncToSync::call) blocks for it.
 ///
 /// `create` and its future run on the loop that awaits the enclosing
-/// [`sync_to_async`](crate::bridge::sync_to_async), if that loop is running; else on a loop of
+/// [`sync_to_async`](fn@crate::bridge::sync_to_async), if that loop is running; else on a loop of
 /// its own, on another thread. The future need not be `Send`. Meanwhile this thread takes the
 /// thread-sensitive calls of the async code, in a new lane.
 ///

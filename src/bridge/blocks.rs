@@ -10,7 +10,7 @@ use crate::bridge::affinity::{Affinity, Place, scope};
 
 /// Gives `future` a thread of its own for its thread-sensitive calls.
 ///
-/// All [`sync_to_async`](crate::bridge::sync_to_async) calls in it, and in tasks that it
+/// All [`sync_to_async`](fn@crate::bridge::sync_to_async) calls in it, and in tasks that it
 /// spawns, share that thread, which is started with the first of them. Inside another such
 /// block it changes nothing: the outermost one counts.
 ///
@@ -52,7 +52,7 @@ pub async fn thread_sensitive_context<F: Future>(future: F) -> F::Output {
 
 /// Makes the calls in `f` that need a loop of their own share one thread.
 ///
-/// That is for [`async_to_sync`](crate::bridge::async_to_sync) calls, each of which else runs
+/// That is for [`async_to_sync`](fn@crate::bridge::async_to_sync) calls, each of which else runs
 /// its loop on any spare thread. A parent loop is still preferred. Inside another such block
 /// it changes nothing; a call inside a call whose loop occupies the thread uses another one.
 ///

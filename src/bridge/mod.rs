@@ -2,13 +2,13 @@
 //!
 //! | from  | to    | call                                                                    |
 //! |-------|-------|-------------------------------------------------------------------------|
-//! | async | sync  | [`sync_to_async`]: on the thread that the sync code belongs to          |
-//! | sync  | async | [`async_to_sync`]: on the loop that it came from, or on one of its own  |
-//! | any   | sync  | [`exec_in_executor`]: on an executor, with a handle                     |
-//! | any   | async | [`exec_in_executor_async`] on an executor, [`lift_to_async`] on the main loop |
+//! | async | sync  | [`fn@sync_to_async`]: on the thread that the sync code belongs to          |
+//! | sync  | async | [`fn@async_to_sync`]: on the loop that it came from, or on one of its own  |
+//! | any   | sync  | [`fn@exec_in_executor`]: on an executor, with a handle                     |
+//! | any   | async | [`exec_in_executor_async`] on an executor, [`fn@lift_to_async`] on the main loop |
 //!
 //! The first two nest to any depth and keep sync code on one thread: a frame that blocks in
-//! [`async_to_sync`] takes the calls that its async code makes back into sync code, through a
+//! [`fn@async_to_sync`] takes the calls that its async code makes back into sync code, through a
 //! lane ([`CurrentThreadExecutor`](crate::CurrentThreadExecutor)). Which thread a call gets is
 //! decided in one place, in the order of [`Route`]. The context travels along and what it
 //! changes flows back ([`ContextMode`]); a cancel follows the same path inwards.

@@ -26,12 +26,12 @@ use crate::current_thread::CurrentThreadExecutor;
 use crate::entered::is_in_loop;
 use crate::executor::Executor;
 
-/// Where a [`sync_to_async`](crate::bridge::sync_to_async) call runs; the first that applies.
+/// Where a [`sync_to_async`](fn@crate::bridge::sync_to_async) call runs; the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Route {
     /// The thread of the nearest sync frame that waits, in
-    /// [`async_to_sync`](crate::bridge::async_to_sync), for the work that calls.
+    /// [`async_to_sync`](fn@crate::bridge::async_to_sync), for the work that calls.
     CallingThread,
     /// The thread of the [`thread_sensitive_context`](crate::bridge::thread_sensitive_context).
     ContextThread,

@@ -38,7 +38,7 @@ use crate::promise::JoinHandle;
 ///
 /// Dropped while queued, `f` never runs. Dropped while `f` runs, the task is released at once:
 /// `f` runs on, sees [`cancel::is_cancelled`](crate::cancel::is_cancelled), and its result is
-/// dropped. If its thread waits in a nested [`async_to_sync`](crate::bridge::async_to_sync),
+/// dropped. If its thread waits in a nested [`async_to_sync`](fn@crate::bridge::async_to_sync),
 /// now or later, the async work there is cancelled. Nothing is written back.
 ///
 /// # Examples

@@ -1,7 +1,7 @@
 //! The owner's end of a thread's inbox.
 //!
 //! A thread has one inbox, made with its first lane and closed when the thread ends. It is
-//! registered with [`entered`](crate::entered), so that every wait on this thread pumps it,
+//! registered with [`entered`], so that every wait on this thread pumps it,
 //! whichever frame waits and for whatever; frames only add a condition to stop at. A job that
 //! an inner future needs is therefore run although it was sent to an outer lane.
 

@@ -56,7 +56,7 @@ pub(super) enum Alarm {
     Heard,
     /// Wake its thread.
     Wake,
-    /// Start its thread, and [`Watch::started`] or [`Watch::refused`].
+    /// Start its thread, and say so with [`Watch::refused`] if that fails.
     Start,
 }
 

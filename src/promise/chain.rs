@@ -3,7 +3,7 @@
 //! A derived handle is a job that its source runs at the end. The job holds the source's
 //! reading half and drops it unrun when the derived handle is cancelled, which is how the
 //! cancel finds its way up. Nothing here calls itself: completions and cancels that a step sets
-//! off are queued by [`deferred`](crate::deferred), so that a chain may have any length.
+//! off are queued by [`deferred`], so that a chain may have any length.
 
 #![forbid(unsafe_code)]
 

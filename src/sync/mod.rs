@@ -4,7 +4,7 @@
 //! |--------------------------------------------|--------------------------------------------|
 //! | our [`Event`], from a task or a thread     | a waker in a list: no thread, no tick      |
 //! | a foreign [`BlockingEvent`], from a task   | a pool thread, in rounds ([`Polling`])     |
-//! | a foreign lock, from a task ([`async_lock`]) | nothing if it is free, else as above     |
+//! | a foreign lock, from a task ([`fn@async_lock`]) | nothing if it is free, else as above     |
 //!
 //! A wait is dropped without a trace at any moment: no lock stays behind, no waker, and no
 //! thread beyond the end of its round. Every future here is `Send`.

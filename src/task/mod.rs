@@ -4,7 +4,7 @@
 //! waker and callbacks of those who wait. A promise is the same block without work. Every
 //! party that competes for it (worker, joiner in the worker's place, canceller, waker, reader,
 //! whoever drops the last reference) makes one move on one atomic word, the
-//! [state](state), and then does the duty that the move gave it.
+//! [`state`], and then does the duty that the move gave it.
 //!
 //! # Phases
 //!
@@ -42,7 +42,7 @@
 //! reader.
 //!
 //! Modelled in `models`. Not here: queues, threads, and what public handles look like
-//! ([`promise`](crate::promise)).
+//! ([`promise`](mod@crate::promise)).
 
 mod cell;
 mod control;
