@@ -214,7 +214,7 @@ mod tests {
             test(driver, clock, wakes);
         })
         .join()
-        .unwrap();
+        .expect("the test on that thread holds");
     }
 
     #[test]

@@ -98,7 +98,7 @@ mod tests {
             test(clock);
         })
         .join()
-        .unwrap();
+        .expect("the test on that thread holds");
     }
 
     /// Spawns a task that counts its polls until the counter is dropped elsewhere.

@@ -26,12 +26,12 @@ impl Headcount {
 
     /// Threads that are being started.
     pub(super) fn starting(self) -> usize {
-        (self.0 / STARTING & MASK) as usize
+        ((self.0 / STARTING) & MASK) as usize
     }
 
     /// Workers in a wait of ours.
     pub(super) fn blocked(self) -> usize {
-        (self.0 / BLOCKED & MASK) as usize
+        ((self.0 / BLOCKED) & MASK) as usize
     }
 }
 

@@ -79,6 +79,7 @@ impl<T> Local<T> {
         self.deque.take()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.deque.is_empty()
     }

@@ -168,7 +168,7 @@ mod tests {
             test(clock);
         })
         .join()
-        .unwrap();
+        .expect("the test on that thread holds");
     }
 
     #[test]
