@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use crate::base::sync::{Arc, local};
-use crate::entered::{LoopGuard, enter_loop, is_in_loop};
+use crate::entered::{LoopGuard, Parking, enter_loop, is_in_loop};
 use crate::error::RunError;
 use crate::event_loop::inbox::{Kind, Pushed};
 use crate::event_loop::shared::{LoopState, Shared};
@@ -129,29 +129,33 @@ impl Core {
 
     /// Cancels every task, and lets each run once more to drop its future here. What their
     /// destructors submit is refused; what they wake is gone through as well.
+    ///
+    /// A task that another thread is just waking stands in no queue for a moment. It is waited
+    /// for: refused later, its future would be out of reach of this thread.
     fn close_now(&self) {
-        if self.shared.is_closed() {
+        let shared = &self.shared;
+        if shared.is_closed() {
             return;
         }
-        self.shared.set_state(LoopState::Closed);
-        self.shared.inbox.refuse_new();
+        shared.set_state(LoopState::Closed);
+        shared.inbox.refuse_new();
+        for hold in shared.suspended.list() {
+            // Schedules the task, unless it is scheduled already.
+            hold.cancel();
+        }
+        let parking = Parking::current();
         loop {
-            self.shared.inbox.take(&mut self.arrived.borrow_mut());
-            if let Some(task) = self.pop() {
+            shared.inbox.take(&mut self.arrived.borrow_mut());
+            while let Some(task) = self.pop() {
                 task.cancel();
                 task.run();
-                continue;
             }
-            let suspended = self.shared.suspended.take_all();
-            if suspended.len() == 0 {
+            if shared.suspended.is_empty() && !shared.inbox.has_mail() {
                 break;
             }
-            for hold in suspended {
-                // Schedules the task, which is then found above.
-                hold.cancel();
-            }
+            parking.wait_until(|| self.has_ready() || shared.suspended.is_empty(), None);
         }
-        for task in self.shared.inbox.seal() {
+        for task in shared.inbox.seal() {
             task.shut_down();
         }
     }
@@ -203,6 +207,10 @@ impl Schedule for Shared {
     fn ended(&self, end: Ended) {
         if end.suspended {
             self.suspended.leave(end.id);
+            if self.is_closed() {
+                // The closing owner may be waiting for this one.
+                self.wake();
+            }
         }
         self.end_one();
     }

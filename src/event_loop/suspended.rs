@@ -29,8 +29,13 @@ impl Suspended {
         drop(hold);
     }
 
-    pub(super) fn take_all(&self) -> impl ExactSizeIterator<Item = Hold> + use<> {
-        std::mem::take(&mut *self.0.lock()).into_values()
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    /// Those that are in here now; they stay until they end.
+    pub(super) fn list(&self) -> Vec<Hold> {
+        self.0.lock().values().cloned().collect()
     }
 }
 

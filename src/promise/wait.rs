@@ -156,5 +156,11 @@ fn run_here<T>(reader: &Reader<T>) {
 /// Could only this very thread bring the outcome about?
 fn is_wait_for_oneself<T>(reader: &Reader<T>) -> bool {
     let origin = reader.origin();
-    task::is_running_here(origin.id) || origin.home == Home::Thread(entered::thread_key())
+    if task::is_running_here(origin.id) {
+        return true;
+    }
+    // Work of this thread that does not run here and is in somebody's hand: another thread
+    // cancels or refuses it, and says so in a moment.
+    let elsewhere = origin.id == reader.id() && reader.is_in_hand();
+    origin.home == Home::Thread(entered::thread_key()) && !elsewhere
 }

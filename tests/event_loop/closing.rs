@@ -11,6 +11,7 @@ use portage::JoinHandle;
 use portage::event_loop::LoopState;
 use portage::event_loop::ensure_thread_event_loop;
 use portage::event_loop::with_thread_event_loop;
+use portage::promise;
 use portage::promise::Cancel;
 use portage::time::sleep;
 use portage::time::yield_now;
@@ -357,5 +358,82 @@ fn a_loop_that_nobody_drops_is_closed_when_its_thread_ends() {
         let (first, second) = ends.join().unwrap();
         assert!(first.wait().unwrap_err().is_cancelled());
         assert!(second.wait().unwrap_err().is_cancelled());
+    });
+}
+
+/// Tasks that are woken, resolved and cancelled by two other threads while their loop runs and
+/// then closes: every handle resolves, and every future is dropped once, on the loop's thread.
+#[test]
+fn wakes_and_cancels_that_race_the_close_leave_nothing_behind() {
+    guarded(|| {
+        for round in 0..if cfg!(miri) { 2 } else { 150 } {
+            let event_loop = EventLoop::new();
+            let (here, dropped) = (thread::current().id(), Arc::new(Mutex::new(0)));
+            let tasks = 30;
+            let (mut ends, mut writers) = (Vec::new(), Vec::new());
+            for n in 0..tasks {
+                let (writer, reader) = promise::<usize>();
+                let dropped = dropped.clone();
+                let witness = OnDrop(move || {
+                    assert_eq!(thread::current().id(), here);
+                    *dropped.lock().unwrap() += 1;
+                });
+                let create = move || async move {
+                    let _stays = (Rc::new(()), witness);
+                    if n % 2 == 0 {
+                        sleep(Duration::from_micros(n as u64)).await;
+                    }
+                    reader.await.unwrap()
+                };
+                ends.push(if n % 3 == 0 {
+                    event_loop.spawn_local(create())
+                } else {
+                    event_loop.handle().spawn_with(create)
+                });
+                writers.push((n, writer));
+            }
+            let cancels: Vec<_> = ends
+                .iter()
+                .skip(1)
+                .step_by(4)
+                .map(JoinHandle::cancel_handle)
+                .collect();
+            let (go, ready) = mpsc::channel::<()>();
+            let resolving = thread::spawn(move || {
+                ready.recv().unwrap();
+                for (n, writer) in writers {
+                    let _ = writer.resolve(n);
+                }
+            });
+            let (go_too, ready) = mpsc::channel::<()>();
+            let cancelling = thread::spawn(move || {
+                ready.recv().unwrap();
+                for cancel in cancels {
+                    cancel.cancel();
+                }
+            });
+            event_loop
+                .run_until_complete(async {
+                    for _ in 0..round % 3 {
+                        yield_now().await;
+                    }
+                    go.send(()).unwrap();
+                    go_too.send(()).unwrap();
+                    for _ in 0..round % 5 {
+                        yield_now().await;
+                    }
+                })
+                .unwrap();
+            drop(event_loop);
+            for (n, end) in ends.into_iter().enumerate() {
+                match end.wait() {
+                    Ok(value) => assert_eq!(value, n),
+                    Err(end) => assert!(end.is_cancelled() || end.is_lost(), "{end}"),
+                }
+            }
+            resolving.join().unwrap();
+            cancelling.join().unwrap();
+            assert_eq!(*dropped.lock().unwrap(), tasks);
+        }
     });
 }
