@@ -1,6 +1,7 @@
 //! The promises of `portage::bridge`: calls on executors, and on the main loop.
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -10,8 +11,8 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use portage::bridge::{
-    Config, exec_in_executor, exec_in_executor_async, get_main_event_loop, init_config,
-    lift_to_async,
+    Config, Route, exec_in_executor, exec_in_executor_async, get_main_event_loop, init_config,
+    lift_to_async, sync_to_async,
 };
 use portage::context::ContextVar;
 use portage::event_loop::{ensure_thread_event_loop, running_loop, with_thread_event_loop};
@@ -521,5 +522,48 @@ fn a_handle_of_a_call_may_be_awaited_anywhere() {
         let pool = pool(1);
         let call = exec_in_executor(Some(&pool), || 1).unwrap();
         assert_eq!(block_on(call).unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_insensitive_call_goes_to_the_configured_executor() {
+    let _configured = configured();
+    within(|| {
+        let main = EventLoop::new();
+        let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
+        init_config(
+            Config::new()
+                .main_loop(main.handle())
+                .executor(counting.clone()),
+        )
+        .unwrap();
+        let call = sync_to_async(|| 1).thread_sensitive(false);
+        assert_eq!(call.explain(), Route::Executor);
+        assert_eq!(block_on(call.into_future()).unwrap(), 1);
+        assert_eq!(*counting.1.lock().unwrap(), 1);
+        init_config(Config::new().main_loop(main.handle())).unwrap();
+    });
+}
+
+/// D10 and D3 for the main loop: what it leaves behind is usable again.
+#[test]
+fn a_main_loop_that_runs_again_answers_again() {
+    let _configured = configured();
+    within(|| {
+        let main = EventLoop::new();
+        init_config(Config::new().main_loop(main.handle())).unwrap();
+        for round in 0..3 {
+            let (pass, passed) = promise();
+            main.run_until_complete(async move {
+                let call = thread::spawn(move || {
+                    pass.resolve(lift_to_async(move || async move { round }).unwrap())
+                        .unwrap();
+                });
+                assert_eq!(passed.await.unwrap(), round);
+                call.join().unwrap();
+            })
+            .unwrap();
+            assert!(lift_to_async(|| async {}).unwrap_err().is_no_loop());
+        }
     });
 }

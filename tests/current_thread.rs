@@ -1,6 +1,7 @@
 //! The promises of `portage::current_thread`, each as one test.
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn, ready};

@@ -302,3 +302,29 @@ impl Drop for Serving {
         drop(served);
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::Call;
+    use crate::base::sync::thread;
+    use crate::promise::promise;
+
+    /// Question: can a cancel and the begin of a nested wait miss each other?
+    /// Bound: one cancel, one wait.
+    ///
+    /// Must fail when: `cancel` leaves no mark; `waits_for` does not look at it, or looks at it
+    /// before it registers, under another lock.
+    #[test]
+    fn loom_bridge_cancel_races_nested_wait() {
+        loom::model(|| {
+            let call = Call::new(None);
+            let (writer, handle) = promise::<()>();
+            let theirs = call.clone();
+            let canceller = thread::spawn(move || theirs.cancel());
+            let waiting = call.waits_for(&handle.cancel_handle());
+            canceller.join().unwrap();
+            assert!(writer.is_cancelled(), "the thread would wait for ever");
+            drop(waiting);
+        });
+    }
+}

@@ -121,6 +121,10 @@ impl<C> AsyncToSync<C> {
         let affinity = Affinity::current();
         let older = affinity.frame.as_ref();
         let lane = CurrentThreadExecutor::new(older.and_then(|lane| lane.nearest_unfinished()));
+        if lane.is_finished() {
+            // The thread is ending; its locals are gone.
+            return Err(BridgeError::shut_down());
+        }
         let parent = inside.as_ref().and_then(|inside| inside.parent.as_ref());
         let parent = parent.filter(|parent| !self.force_new_loop && is_usable(parent));
         let place = Where::choose(parent, &affinity)?;

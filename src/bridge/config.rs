@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::base::contain::contained_drop;
 use crate::base::sync::{Arc, StaticMutex};
 use crate::error::BridgeError;
 use crate::event_loop::{LoopHandle, running_loop};
@@ -88,8 +89,8 @@ pub fn init_config(config: Config) -> Result<(), BridgeError> {
         main_loop: Some(main_loop),
     };
     let replaced = std::mem::replace(&mut *CURRENT.lock(), settings);
-    // Dropped here, where the lock is free: the executor is the user's.
-    drop(replaced);
+    // Here, where the lock is free: the executor is the user's.
+    contained_drop(replaced);
     Ok(())
 }
 

@@ -45,6 +45,41 @@ pub enum Route {
     Pool,
 }
 
+/// What decides about the route.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    /// The call belongs to a thread; it names no executor.
+    sensitive: bool,
+    /// The call names an executor, or is insensitive and the configuration names one.
+    executor: bool,
+    /// A sync frame further up takes work.
+    frame: bool,
+    /// The call is inside a `thread_sensitive_context`.
+    block: bool,
+    /// A sync frame takes work for the loop that runs here.
+    registered: bool,
+}
+
+/// The order of the tables above.
+fn choose(facts: &Facts) -> Route {
+    match *facts {
+        Facts {
+            sensitive: false,
+            executor: true,
+            ..
+        } => Route::Executor,
+        Facts {
+            sensitive: false, ..
+        } => Route::Pool,
+        Facts { frame: true, .. } => Route::CallingThread,
+        Facts { block: true, .. } => Route::ContextThread,
+        Facts {
+            registered: true, ..
+        } => Route::LoopThread,
+        _ => Route::SharedThread,
+    }
+}
+
 /// A route with the means to take it.
 pub(crate) enum Target {
     Lane(Route, CurrentThreadExecutor),
@@ -61,23 +96,31 @@ impl Target {
         named: Option<&Arc<dyn Executor>>,
         affinity: &Affinity,
     ) -> Self {
-        if let Some(named) = named {
-            return Self::Executor(named.clone());
-        }
-        if !sensitive {
-            return configured_executor().map_or(Self::Pool, Self::Executor);
-        }
-        if let Some(lane) = open(affinity.frame.as_ref()) {
-            return Self::Lane(Route::CallingThread, lane);
-        }
-        if let Some(block) = &affinity.block {
-            return Self::Block(block.clone());
-        }
+        let executor = match named {
+            Some(named) => Some(named.clone()),
+            None if sensitive => None,
+            None => configured_executor(),
+        };
+        let frame = open(affinity.frame.as_ref());
         let registered = if is_in_loop() { loop_lane() } else { None };
-        match open(registered.as_ref()) {
-            Some(lane) => Self::Lane(Route::LoopThread, lane),
-            None => Self::Shared,
-        }
+        let registered = open(registered.as_ref());
+        let block = affinity.block.clone();
+        let route = choose(&Facts {
+            sensitive: sensitive && named.is_none(),
+            executor: executor.is_some(),
+            frame: frame.is_some(),
+            block: block.is_some(),
+            registered: registered.is_some(),
+        });
+        let target = match route {
+            Route::CallingThread => frame.map(|lane| Self::Lane(route, lane)),
+            Route::LoopThread => registered.map(|lane| Self::Lane(route, lane)),
+            Route::ContextThread => block.map(Self::Block),
+            Route::Executor => executor.map(Self::Executor),
+            Route::SharedThread => Some(Self::Shared),
+            Route::Pool => Some(Self::Pool),
+        };
+        target.expect("a route is chosen only where there is the means to take it")
     }
 
     pub(crate) fn route(&self) -> Route {
@@ -122,4 +165,81 @@ pub(crate) fn shared_thread() -> std::io::Result<LoneThread> {
     let thread = LoneThread::start("portage-shared")?;
     *shared = Some(thread.clone());
     Ok(thread)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Facts, Route, choose};
+
+    #[test]
+    fn the_first_rule_that_applies_wins() {
+        const NONE: Facts = Facts {
+            sensitive: false,
+            executor: false,
+            frame: false,
+            block: false,
+            registered: false,
+        };
+        const ALL: Facts = Facts {
+            sensitive: true,
+            executor: false,
+            frame: true,
+            block: true,
+            registered: true,
+        };
+        let sensitive = true;
+        let table = [
+            (ALL, Route::CallingThread),
+            (
+                Facts {
+                    frame: false,
+                    ..ALL
+                },
+                Route::ContextThread,
+            ),
+            (
+                Facts {
+                    frame: false,
+                    block: false,
+                    ..ALL
+                },
+                Route::LoopThread,
+            ),
+            (
+                Facts {
+                    sensitive,
+                    frame: true,
+                    ..NONE
+                },
+                Route::CallingThread,
+            ),
+            (Facts { sensitive, ..NONE }, Route::SharedThread),
+            (NONE, Route::Pool),
+            (
+                Facts {
+                    executor: true,
+                    ..NONE
+                },
+                Route::Executor,
+            ),
+            (
+                Facts {
+                    sensitive: false,
+                    ..ALL
+                },
+                Route::Pool,
+            ),
+            (
+                Facts {
+                    sensitive: false,
+                    executor: true,
+                    ..ALL
+                },
+                Route::Executor,
+            ),
+        ];
+        for (facts, route) in table {
+            assert_eq!(choose(&facts), route, "{facts:?}");
+        }
+    }
 }

@@ -213,10 +213,10 @@ impl CurrentThreadExecutor {
     fn walk(&self, mut job: Job, except: Option<u64>) -> Result<(), Refused> {
         for link in self.links() {
             let shared = &*link.shared;
-            if link.is_finished() {
-                continue;
-            }
             if except == Some(shared.owner) {
+                if link.is_finished() {
+                    continue;
+                }
                 return Err(Refused::Own(job));
             }
             if !job.assign(shared.lane.clone()) {

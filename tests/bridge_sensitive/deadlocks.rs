@@ -1,5 +1,6 @@
 //! Threads that wait for each other.
 
+use std::thread;
 use std::thread::ThreadId;
 
 use portage::ThreadPool;
@@ -9,6 +10,7 @@ use portage::bridge::sync_to_async;
 use portage::bridge::thread_sensitive_context;
 use portage::context::Context;
 use portage::promise;
+use portage::time::yield_now;
 
 use crate::common::{LIMIT, begun, here, run, spawn, within};
 
@@ -144,6 +146,62 @@ fn an_insensitive_waiter_does_not_hold_the_thread_of_the_setter() {
             let setter = sync_to_async(move || set.resolve(5).unwrap());
             setter.await.unwrap();
             assert_eq!(waiter.await.unwrap(), 5);
+        });
+    });
+}
+
+/// Many chains of bridges at once, three layers deep, some of them dropped half way.
+#[test]
+fn many_nested_chains_at_once_all_end() {
+    fn layer(depth: u32) -> u32 {
+        if depth == 0 {
+            return 1;
+        }
+        let call = async_to_sync(move || async move {
+            let dropped = begun_or_done(sync_to_async(move || depth).into_future());
+            yield_now().await;
+            drop(dropped);
+            let task = spawn(move || async move { sync_to_async(move || 1).await.unwrap() });
+            let below = sync_to_async(move || layer(depth - 1)).await.unwrap();
+            below + task.await.unwrap()
+        });
+        call.call().unwrap()
+    }
+    fn begun_or_done<F: Future + Unpin>(mut future: F) -> F {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = std::pin::Pin::new(&mut future).poll(&mut cx);
+        future
+    }
+    let threads: Vec<_> = (0..6)
+        .map(|_| thread::spawn(|| within(|| (0..20).map(|_| layer(3)).sum::<u32>())))
+        .collect();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), 20 * 4);
+    }
+}
+
+#[test]
+fn many_tasks_share_the_shared_thread_and_the_loop_without_a_hang() {
+    within(|| {
+        run(async {
+            let tasks: Vec<_> = (0..100_u32)
+                .map(|i| {
+                    spawn(move || async move {
+                        let call = sync_to_async(move || {
+                            async_to_sync(move || async move {
+                                yield_now().await;
+                                sync_to_async(move || i).await.unwrap()
+                            })
+                            .call()
+                            .unwrap()
+                        });
+                        call.await.unwrap()
+                    })
+                })
+                .collect();
+            for (i, task) in (0..).zip(tasks) {
+                assert_eq!(task.await.unwrap(), i);
+            }
         });
     });
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::task::Context as PollContext;
 use std::task::Poll;
 use std::task::Waker;
@@ -24,7 +24,7 @@ use portage::promise;
 use portage::time::sleep;
 use portage::time::yield_now;
 
-use crate::common::{forever, here, run, spawn, tell, told, within};
+use crate::common::{LIMIT, forever, here, run, spawn, tell, told, within};
 
 #[test]
 fn on_a_thread_whose_loop_runs_the_call_is_refused_and_nothing_created() {
@@ -313,4 +313,29 @@ fn a_loop_handle_of_another_thread_is_no_hindrance() {
         handle.stop();
         owner.join().unwrap();
     });
+}
+
+#[test]
+fn in_a_thread_local_destructor_a_call_ends_one_way_or_the_other() {
+    struct Late(Sender<bool>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let called = async_to_sync(|| async { 1 }).call();
+            let _ = self.0.send(called.is_ok_and(|value| value != 1));
+        }
+    }
+    thread_local! {
+        static LATE: std::cell::RefCell<Option<Late>> = const { std::cell::RefCell::new(None) };
+    }
+    for first in [true, false] {
+        let (tell, told) = channel();
+        within(move || {
+            if first {
+                async_to_sync(|| async {}).call().unwrap();
+            }
+            LATE.with(|late| *late.borrow_mut() = Some(Late(tell)));
+            async_to_sync(|| async {}).call().unwrap();
+        });
+        assert!(!told.recv_timeout(LIMIT).expect("no panic, no hang"));
+    }
 }
