@@ -2,8 +2,11 @@
 
 mod batch;
 mod fire_and_forget;
+mod lane;
 mod memory;
+mod promise;
 mod round_trip;
+mod tasks;
 mod tree;
 
 use std::time::Instant;
@@ -21,6 +24,12 @@ pub const ALL: &[Scenario] = &[
     round_trip::AWAITED,
     batch::THOUSAND,
     tree::DEPTH_16,
+    tasks::SPAWN_AND_JOIN,
+    tasks::PING_PONG,
+    tasks::YIELD,
+    lane::CLOSURES_FROM_ANOTHER,
+    promise::ONE_THREAD,
+    promise::TWO_THREADS,
     memory::PER_JOB,
     memory::IDLE,
 ];
