@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use crate::deferred;
-use crate::entered::run_lane_job;
+use crate::entered::{Parking, run_lane_job};
 use crate::event_loop::core::hide_running;
 use crate::event_loop::frame::Frame;
 
@@ -39,7 +39,7 @@ const FIRED_MAX: usize = 64;
 /// ```
 #[doc(alias = "asyncio.run")]
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let frame = Frame::enter();
+    let frame = Frame::enter(Parking::current());
     let _hidden = hide_running();
     let mut future = pin!(future);
     let mut cx = Context::from_waker(frame.waker());

@@ -30,6 +30,9 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) ready: RefCell<VecDeque<TaskRef>>,
     pub(super) arrived: RefCell<VecDeque<TaskRef>>,
+    /// What the owner sleeps on; its own, for while the thread's locals are being destroyed the
+    /// current one may be another.
+    pub(super) parking: Parking,
     /// What the loop is between its runs: `Idle`, or `Running` if a worker drives it.
     rest: Cell<LoopState>,
     runs: Cell<bool>,
@@ -74,10 +77,12 @@ impl Drop for Loops {
 
 impl Core {
     pub(super) fn new() -> Rc<Self> {
+        let parking = Parking::current();
         let core = Rc::new(Self {
-            shared: Shared::new(),
+            shared: Shared::new(&parking),
             ready: RefCell::new(VecDeque::new()),
             arrived: RefCell::new(VecDeque::new()),
+            parking,
             rest: Cell::new(LoopState::Idle),
             runs: Cell::new(false),
             close_asked: Cell::new(false),
@@ -143,7 +148,6 @@ impl Core {
             // Schedules the task, unless it is scheduled already.
             hold.cancel();
         }
-        let parking = Parking::current();
         loop {
             shared.inbox.take(&mut self.arrived.borrow_mut());
             while let Some(task) = self.pop() {
@@ -153,7 +157,8 @@ impl Core {
             if shared.suspended.is_empty() && !shared.inbox.has_mail() {
                 break;
             }
-            parking.wait_until(|| self.has_ready() || shared.suspended.is_empty(), None);
+            self.parking
+                .wait_until(|| self.has_ready() || shared.suspended.is_empty(), None);
         }
         for task in shared.inbox.seal() {
             task.shut_down();

@@ -49,9 +49,8 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Begins; the signal is set, for the first poll.
-    pub(super) fn enter() -> Self {
-        let parking = Parking::current();
+    /// Begins, to sleep on `parking`; the signal is set, for the first poll.
+    pub(super) fn enter(parking: Parking) -> Self {
         let (signal, waker) = SPARE
             .try_with(|spare| spare.borrow_mut().take())
             .ok()

@@ -120,7 +120,7 @@ impl EventLoop {
     /// assert!(nested.expect("the outer one runs").is_err_and(|error| error.is_already_running()));
     /// ```
     pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output, RunError> {
-        let frame = Frame::enter();
+        let frame = Frame::enter(self.core.parking.clone());
         let _run = self.core.begin()?;
         let mut future = pin!(future);
         let mut cx = Context::from_waker(frame.waker());
@@ -162,7 +162,7 @@ impl EventLoop {
     /// ```
     #[doc(alias = "run_forever")]
     pub fn run_until_stopped(&self) -> Result<(), RunError> {
-        let frame = Frame::enter();
+        let frame = Frame::enter(self.core.parking.clone());
         let _run = self.core.begin()?;
         let shared = &self.core.shared;
         loop {

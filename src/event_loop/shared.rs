@@ -47,8 +47,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// A loop of the calling thread.
-    pub(super) fn new() -> Arc<Self> {
+    /// A loop of the calling thread, which sleeps on `parking`.
+    pub(super) fn new(parking: &Parking) -> Arc<Self> {
         Arc::new(Self {
             inbox: Inbox::new(),
             stops: Arc::default(),
@@ -58,7 +58,7 @@ impl Shared {
             pending: AtomicUsize::new(0),
             thread: std::thread::current().id(),
             key: thread_key(),
-            waker: Parking::current().waker().clone(),
+            waker: parking.waker().clone(),
             on_wake: OnceLock::new(),
         })
     }
