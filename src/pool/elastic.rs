@@ -246,6 +246,11 @@ impl Backoff {
         self.until.is_none_or(|until| now >= until)
     }
 
+    /// Was the last start not refused?
+    pub(super) fn is_clear(&self) -> bool {
+        self.until.is_none()
+    }
+
     /// A start was refused at `now`.
     pub(super) fn refused(&mut self, now: Instant) {
         let pause = self
@@ -409,8 +414,9 @@ mod tests {
             backoff.allows(start + ms(1_000)),
             "never longer than a second"
         );
+        assert!(!backoff.is_clear());
         backoff.succeeded();
-        assert!(backoff.allows(start));
+        assert!(backoff.is_clear() && backoff.allows(start));
         backoff.refused(start);
         assert!(backoff.allows(start + ms(1)), "from the beginning again");
     }

@@ -10,7 +10,10 @@
 //! 2. Starts spread like a tree: whoever starts gives half of what is left to the thread it
 //!    has started. The last of a generation looks again, so growth goes on without a tick.
 //! 3. One look at a time; whoever finds another one in progress leaves it to that.
-//! 4. A refused start gives its reservation back and pauses all starts ([`Backoff`]), except
+//! 4. Where jobs are queued and nobody is coming for them, the watchdog has been called: by
+//!    whoever found the core complete, by the new threads of an incomplete core once they have
+//!    their first jobs, or because a start was refused.
+//! 5. A refused start gives its reservation back and pauses all starts ([`Backoff`]), except
 //!    the one that would be the pool's only thread.
 
 #![forbid(unsafe_code)]
@@ -172,12 +175,16 @@ impl Growth {
 
     #[cold]
     fn look_into<G: Ground>(&self, ground: &Arc<G>, queued: usize) -> io::Result<()> {
-        if !self.lacks_core(&ground.crew()) {
-            // All of the core is there: whatever the look brings, somebody has to stay at it.
-            self.call_watchdog(ground);
-            if queued != 1 && !self.watch.is_unable() {
-                return Ok(());
+        if self.lacks_core(&ground.crew()) {
+            let looked = self.look(ground, Why::Arrival);
+            if !self.backoff.lock().is_clear() {
+                self.call_watchdog(ground);
             }
+            return looked;
+        }
+        self.call_watchdog(ground);
+        if queued != 1 && !self.watch.is_unable() {
+            return Ok(());
         }
         self.look(ground, Why::Arrival)
     }
