@@ -169,6 +169,13 @@ pub trait Executor: Send + Sync {
     /// The refused job comes back inside the error.
     fn execute(&self, job: Job) -> Result<(), SubmitError>;
 
+    /// Takes the next job of a queue, from the thread on which the last one has ended: maybe
+    /// one of this executor's own, which comes back to serve it.
+    #[doc(hidden)]
+    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
+        self.execute(job)
+    }
+
     /// What becomes of a job that stands for a future.
     #[doc(hidden)]
     fn drives(&self) -> Drives {
@@ -194,6 +201,10 @@ impl<E: Executor + ?Sized> Executor for &E {
         (**self).execute(job)
     }
 
+    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
+        (**self).take_over(job)
+    }
+
     fn drives(&self) -> Drives {
         (**self).drives()
     }
@@ -204,6 +215,10 @@ impl<E: Executor + ?Sized> Executor for Arc<E> {
         (**self).execute(job)
     }
 
+    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
+        (**self).take_over(job)
+    }
+
     fn drives(&self) -> Drives {
         (**self).drives()
     }
@@ -212,6 +227,10 @@ impl<E: Executor + ?Sized> Executor for Arc<E> {
 impl<E: Executor + ?Sized> Executor for Box<E> {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
         (**self).execute(job)
+    }
+
+    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
+        (**self).take_over(job)
     }
 
     fn drives(&self) -> Drives {

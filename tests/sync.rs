@@ -64,7 +64,7 @@ impl BlockingEvent for Foreign {
         let (set, _) = self
             .changed
             .wait_timeout_while(set, timeout, |set| !*set)
-            .unwrap();
+            .expect("no holder of this lock panics");
         let set = *set;
         self.ended.fetch_add(1, Ordering::Release);
         set

@@ -103,8 +103,9 @@ pub(crate) fn on_executor<R>(
     }
 }
 
+/// A job that creates a future and drives it, as an executor that `drives` so can.
 #[track_caller]
-fn async_job<C, F>(drives: Drives, create: C) -> (Job, JoinHandle<F::Output>)
+pub(crate) fn async_job<C, F>(drives: Drives, create: C) -> (Job, JoinHandle<F::Output>)
 where
     C: FnOnce() -> F + Send + 'static,
     F: Future + 'static,

@@ -34,7 +34,9 @@ mod sync_to_async;
 
 pub use async_to_sync::{AsyncToSync, async_to_sync};
 pub use blocks::{async_single_thread_context, thread_sensitive_context};
+pub(crate) use config::configured_executor;
 pub use config::{Config, get_main_event_loop, init_config};
+pub(crate) use exec_in_executor::async_job;
 pub use exec_in_executor::{exec_in_executor, exec_in_executor_async};
 pub use harvest::ContextMode;
 pub use lift_to_async::lift_to_async;

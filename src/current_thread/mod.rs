@@ -247,6 +247,11 @@ impl Executor for CurrentThreadExecutor {
                 Refused::Finished(job) => SubmitError::finished(Some(job)),
             })
     }
+
+    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
+        self.post(job)
+            .map_err(|job| SubmitError::finished(Some(job)))
+    }
 }
 
 /// Why no lane of a walk took the job.

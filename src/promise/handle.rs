@@ -10,7 +10,7 @@ use std::task::{Context as Cx, Poll};
 
 use crate::entered::thread_key;
 use crate::join_error::JoinError;
-use crate::task::{Callback, Cancel, Completion, Hold, Home, Reader, TaskId};
+use crate::task::{Callback, Cancel, Completion, Hold, Home, Reader, TaskId, Waits};
 
 /// The reading half: await it in a task, or wait for it on a thread.
 ///
@@ -176,6 +176,11 @@ impl<T> Future for JoinHandle<T> {
         if this.reader.watch(cx.waker()) {
             let outcome = this.reader.take();
             return Poll::Ready(outcome.expect("a task that has ended has an outcome"));
+        }
+        if let Some(line) = this.reader.late_home() {
+            if !line.wait_begins(Waits::Task) {
+                return Poll::Ready(Err(JoinError::would_deadlock()));
+            }
         }
         Poll::Pending
     }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::handle::JoinHandle;
 use crate::base::clock::deadline_after;
-use crate::base::sync::local;
+use crate::base::sync::{Arc, local};
 use crate::entered::{self, Parking};
 use crate::join_error::JoinError;
-use crate::task::{self, Home, Reader};
+use crate::task::{self, Home, Reader, Schedule, Waits};
 use crate::timer::Timers;
 
 /// How deep helpers may be nested on a thread whose stack we do not know.
@@ -109,8 +109,33 @@ impl<T> JoinHandle<T> {
         if !self.reader.is_finished() && is_wait_for_oneself(&self.reader) {
             return Some(Err(JoinError::would_deadlock()));
         }
+        let Some(_told) = Told::begin(&self.reader) else {
+            return Some(Err(JoinError::would_deadlock()));
+        };
         parking.wait_until(|| self.reader.watch(parking.waker()), deadline);
         self.reader.take()
+    }
+}
+
+/// Whoever has the task in a line was told that this thread waits for it.
+struct Told(Option<Arc<dyn Schedule>>);
+
+impl Told {
+    /// `None`: the line would not move before this thread goes on.
+    fn begin<T>(reader: &Reader<T>) -> Option<Self> {
+        let line = reader.late_home();
+        match &line {
+            Some(line) if !line.wait_begins(Waits::Thread) => None,
+            _ => Some(Self(line)),
+        }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(line) = &self.0 {
+            line.wait_ends();
+        }
     }
 }
 

@@ -388,6 +388,16 @@ impl Hold {
         self.header().word.load().has(DONE)
     }
 
+    /// See [`TaskRef::is_claimed`].
+    pub(crate) fn is_claimed(&self) -> bool {
+        !self.header().word.load().is_unclaimed()
+    }
+
+    /// The task at the root of this chain, and where it lives.
+    pub(crate) fn origin(&self) -> Origin {
+        self.header().origin()
+    }
+
     /// Was it told to stop, or did it end cancelled?
     pub(crate) fn is_cancelled(&self) -> bool {
         is_cancelled(self.header())

@@ -70,3 +70,8 @@ pub(crate) fn is_cancelled() -> bool {
 pub(crate) fn is_running_here(id: TaskId) -> bool {
     find(|task| (task.id == id).then_some(())).is_some()
 }
+
+/// The innermost task that is running on this thread.
+pub(crate) fn innermost() -> Option<TaskId> {
+    find(|task| Some(task.id))
+}

@@ -72,12 +72,12 @@ pub use schedule::Completion;
 pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};
 
 pub(crate) use cell::{Hold, TaskRef};
-pub(crate) use current::{is_cancelled, is_running_here};
+pub(crate) use current::{innermost, is_cancelled, is_running_here};
 pub(crate) use make::{
     Spawned, Writer, derived_job, future, job, late_job, local, promise, remote,
 };
 pub(crate) use reader::Reader;
-pub(crate) use schedule::{Ended, Home, Schedule, WakeKind};
+pub(crate) use schedule::{Ended, Home, Schedule, Waits, WakeKind};
 pub(crate) use side::Origin;
 pub(crate) use unhandled::report_failure;
 pub(crate) use watch::Callback;

@@ -5,14 +5,15 @@ use std::marker::PhantomData;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
-use super::cell::{Cancel, Header, Hold, TaskRef, bare, is_cancelled, release_holder};
+use super::cell::{Cancel, Header, Hold, HomeRef, TaskRef, bare, is_cancelled, release_holder};
 use super::control;
 use super::end;
 use super::id::TaskId;
 use super::run;
-use super::schedule::Home;
+use super::schedule::{Home, Schedule};
 use super::side::Origin;
-use super::state::{DONE, PREVENTED, RUNNING, STARTED, Snapshot, TAKEN, Take};
+use super::state::{DONE, LATE, PREVENTED, RUNNING, STARTED, Snapshot, TAKEN, Take};
+use crate::base::sync::Arc;
 use crate::join_error::JoinError;
 
 /// The reading half, without its public clothes.
@@ -132,6 +133,19 @@ impl<T> Reader<T> {
         match self.header().home()?.home() {
             Home::Pool(pool) if self.header().vtable.is_far == (false, false) => Some(pool),
             _ => None,
+        }
+    }
+
+    /// Whoever has the task as long as nobody has claimed it, where that may change.
+    pub(crate) fn late_home(&self) -> Option<Arc<dyn Schedule>> {
+        let header = self.header();
+        let now = header.word.load();
+        if !now.has(LATE) || !now.is_unclaimed() {
+            return None;
+        }
+        match header.home()? {
+            HomeRef::Late(home) => Some(home),
+            HomeRef::Fixed(_) => None,
         }
     }
 

@@ -25,6 +25,15 @@ pub(crate) enum WakeKind {
     Yielded,
 }
 
+/// Who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// The running task, which is polling.
+    Task,
+    /// This thread, with all that runs on it.
+    Thread,
+}
+
 /// How a task's work ended, whoever reads the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -66,6 +75,15 @@ pub(crate) trait Schedule: Send + Sync {
 
     /// A future is about to be suspended for the first time; nobody else can wake it yet.
     fn suspended(&self, _task: &TaskRef) {}
+
+    /// Somebody is about to wait for a task that nobody has claimed yet. False: nothing here
+    /// would start before the waiter goes on. Unlike the others it may hand tasks over.
+    fn wait_begins(&self, _waits: Waits) -> bool {
+        true
+    }
+
+    /// A thread goes on, for which `wait_begins` said true.
+    fn wait_ends(&self) {}
 
     /// The task ended, exactly once; the outcome is not visible yet.
     fn ended(&self, _end: Ended) {}

@@ -1,3 +1,0 @@
-//! TODO(execution_queue)
-
-#![forbid(unsafe_code)]

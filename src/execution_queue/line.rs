@@ -1,0 +1,560 @@
+//! The queue's protocol: places, the line, slots, and who waits for them.
+//!
+//! A *place* counts against the capacity, a *slot* against the concurrency.
+//!
+//! | a job is    | place | in line | slot | until                                                   |
+//! |-------------|-------|---------|------|---------------------------------------------------------|
+//! | outside     | no    | no      | no   | there is room and nobody waits before it                 |
+//! | in line     | yes   | yes     | no   | it is first and a slot is free; or its work is dropped   |
+//! | handed over | yes   | no      | yes  | its work is gone: run, panicked, cancelled, lost, refused |
+//! | ending      | no    | no      | yes  | its outcome is visible                                   |
+//!
+//! # Invariants
+//!
+//! 1. A place is given up by the work itself: what the executor runs or drops, and what a
+//!    cancel drops, holds a [`Place`]. So no way to end keeps one, and it is free before the
+//!    handle resolves.
+//! 2. A slot is given up by the handle's first callback, after the outcome is visible. So a
+//!    job that starts finds all jobs before its slot finished.
+//! 3. One thread at a time hands jobs over, from the front of the line, until the job has
+//!    started or the executor has answered: jobs start in order. Who finds another at it
+//!    leaves the rest to it; it looks again.
+//! 4. A free place goes to the first of those who wait for room before anybody new, and its
+//!    job into the line at once, whenever its adder comes to look.
+//! 5. Whoever is about to wait says which jobs cannot end before it goes on. When that is all
+//!    jobs that have slots, nothing would ever move again, and it is refused.
+//!
+//! All of this is decided under one short lock. Executors, wakers, and drops of jobs come after.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::panic::Location;
+use std::task::Waker;
+
+use super::Close;
+use crate::base::contain::{contain, contained_drop, discard, message};
+use crate::base::count::Ticket;
+use crate::base::sync::{Arc, Mutex};
+use crate::entered::thread_key;
+use crate::error::SubmitError;
+use crate::executor::{Executor, Job};
+use crate::pool::ThreadPool;
+use crate::promise::JoinHandle;
+use crate::task::{self, Hold, Home, Schedule, TaskRef, Waits, WakeKind, report_failure};
+
+/// What the queue and its jobs share.
+pub(super) struct Shared {
+    capacity: usize,
+    concurrency: usize,
+    executor: Option<Arc<dyn Executor>>,
+    /// One number for each job that was ever made.
+    tickets: Ticket,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    /// The job that is being handed over.
+    handing: Option<u64>,
+    /// The next number in a line: of jobs, of adders, of closers.
+    next: u64,
+    /// The places: ticket to number in the line.
+    held: BTreeMap<u64, u64>,
+    line: BTreeMap<u64, Entry>,
+    /// Ticket to what tells where the job runs.
+    slots: BTreeMap<u64, Hold>,
+    adders: BTreeMap<u64, Adder>,
+    closers: BTreeMap<u64, Closer>,
+    /// Threads that wait for a job of the line, by [`thread_key`], with whom they hold up.
+    waits: Vec<(u64, Vec<u64>)>,
+}
+
+/// A job with all that it takes to hand it over.
+pub(super) struct Entry {
+    ticket: u64,
+    job: Job,
+    hold: Hold,
+    executor: Option<Arc<dyn Executor>>,
+}
+
+/// Who waits for room.
+struct Adder {
+    entry: Entry,
+    waker: Waker,
+    holds_up: Vec<u64>,
+}
+
+/// Who waits for the end.
+struct Closer {
+    waker: Waker,
+    holds_up: Vec<u64>,
+}
+
+/// What came of an attempt to get in.
+#[must_use]
+pub(super) enum Entrance {
+    In(u64),
+    Full(Entry),
+    Closed(Entry),
+    /// Wait under this number.
+    Wait(u64),
+    /// The place can only come from a job that this wait would hold up.
+    Deadlock(Entry),
+}
+
+/// Held by the work of a job; see invariant 1.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    ticket: u64,
+}
+
+impl Place {
+    pub(super) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let entry = {
+            let mut state = self.shared.state.lock();
+            let turn = state.held.remove(&self.ticket);
+            turn.and_then(|turn| state.line.remove(&turn))
+        };
+        // Its work goes right now: nothing of the user's is left in it.
+        contained_drop(entry);
+    }
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn admit(&mut self, entry: Entry) {
+        let turn = self.number();
+        self.held.insert(entry.ticket, turn);
+        self.line.insert(turn, entry);
+    }
+
+    /// Is every job that has a slot held up, by those who wait already or by `also`?
+    fn is_stuck(&self, also: &[u64]) -> bool {
+        !also.is_empty()
+            && self.slots.keys().all(|ticket| {
+                also.contains(ticket)
+                    || self.adders.values().any(|a| a.holds_up.contains(ticket))
+                    || self.waits.iter().any(|(_, up)| up.contains(ticket))
+            })
+    }
+
+    /// Has everything ended that can end before a closer which holds up `own` goes on?
+    ///
+    /// Closers that hold each other up let go, each when it looks.
+    fn is_over(&self, own: &[u64]) -> bool {
+        let mut also = own.to_vec();
+        also.extend(self.closers.values().flat_map(|closer| &closer.holds_up));
+        let only_own = self.slots.keys().all(|ticket| own.contains(ticket));
+        self.line.is_empty() && only_own || !own.is_empty() && self.is_stuck(&also)
+    }
+
+    /// The wakers of the closers that may go on.
+    fn wake_closers(&self) -> Vec<Waker> {
+        let over = self.closers.values().filter(|c| self.is_over(&c.holds_up));
+        over.map(|closer| closer.waker.clone()).collect()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        capacity: usize,
+        concurrency: usize,
+        executor: Option<Arc<dyn Executor>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            capacity,
+            concurrency,
+            executor,
+            tickets: Ticket::new(),
+            state: Mutex::default(),
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().held.len()
+    }
+
+    /// How many wait for room.
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().adders.len()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// For the work of a new job.
+    pub(super) fn place(self: &Arc<Self>) -> Place {
+        Place {
+            shared: self.clone(),
+            ticket: self.tickets.take(1),
+        }
+    }
+
+    /// A new job, outside the line. Its work holds the place of that ticket.
+    pub(super) fn entry<T>(
+        self: &Arc<Self>,
+        ticket: u64,
+        executor: Option<Arc<dyn Executor>>,
+        job: Job,
+        handle: &JoinHandle<T>,
+    ) -> Entry {
+        let ended = self.clone();
+        handle.on_complete(move |_| ended.slot_gone(ticket));
+        // Nobody can have cancelled it: its handle is still here.
+        let _ = job.assign(self.clone());
+        let task = job.into_task();
+        let hold = task.hold();
+        Entry {
+            ticket,
+            job: Job::from_task(task),
+            hold,
+            executor,
+        }
+    }
+
+    pub(super) fn executor(&self) -> Option<Arc<dyn Executor>> {
+        self.executor.clone()
+    }
+
+    /// Goes in if there is room and nobody waits before.
+    pub(super) fn enter(&self, entry: Entry) -> Entrance {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Entrance::Closed(entry);
+        }
+        if !self.has_room(&state) || !state.adders.is_empty() {
+            return Entrance::Full(entry);
+        }
+        let ticket = entry.ticket;
+        state.admit(entry);
+        Entrance::In(ticket)
+    }
+
+    /// Goes in, or waits for room in line with others; `waker` hears of a place and of a close.
+    pub(super) fn enter_or_wait(&self, entry: Entry, waker: Waker, waits: Waits) -> Entrance {
+        // What can be handed over must not wait for this caller to come back.
+        drop(self.hand_over(None));
+        let own = self.held_up_by_caller(waits);
+        let mut waker = Some(waker);
+        let (entrance, wakers) = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Entrance::Closed(entry);
+            }
+            if self.has_room(&state) && state.adders.is_empty() {
+                let ticket = entry.ticket;
+                state.admit(entry);
+                (Entrance::In(ticket), Vec::new())
+            } else if state.is_stuck(&own) {
+                (Entrance::Deadlock(entry), Vec::new())
+            } else {
+                let arrival = state.number();
+                let adder = Adder {
+                    entry,
+                    waker: waker.take().expect("not used up yet"),
+                    holds_up: own,
+                };
+                state.adders.insert(arrival, adder);
+                (Entrance::Wait(arrival), state.wake_closers())
+            }
+        };
+        contained_drop(waker);
+        wake(wakers);
+        entrance
+    }
+
+    /// Looks after a wait for room: `None` if it goes on, with `waker`.
+    pub(super) fn look(&self, arrival: u64, waker: &Waker) -> Option<Result<(), Entry>> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        let closed = state.closed;
+        let Some(adder) = state.adders.get_mut(&arrival) else {
+            drop(state);
+            contained_drop(waker);
+            return Some(Ok(()));
+        };
+        if !closed {
+            let old = std::mem::replace(&mut adder.waker, waker);
+            drop(state);
+            contained_drop(old);
+            return None;
+        }
+        let adder = state.adders.remove(&arrival).expect("found just now");
+        drop(state);
+        contained_drop((waker, adder.waker));
+        Some(Err(adder.entry))
+    }
+
+    /// An adder goes away; false if it had a place already.
+    pub(super) fn leave(&self, arrival: u64) -> bool {
+        let adder = self.state.lock().adders.remove(&arrival);
+        let waited = adder.is_some();
+        contained_drop(adder);
+        waited
+    }
+
+    /// Hands over what may start. The refusal of the caller's own job is the answer.
+    pub(super) fn hand_over(&self, own: Option<u64>) -> Result<(), SubmitError> {
+        let mut answer = Ok(());
+        while let Some(entry) = self.next_to_start() {
+            let ticket = entry.ticket;
+            let is_own = own == Some(ticket);
+            let refused = entry.offer(is_own).err();
+            if is_own && refused.is_some() {
+                self.retract(ticket);
+            } else {
+                self.handed(ticket);
+            }
+            match refused {
+                Some(error) if is_own => answer = Err(error),
+                Some(error) => {
+                    if let Some(job) = error.into_job() {
+                        job.into_task().shut_down();
+                    }
+                }
+                None => {}
+            }
+        }
+        answer
+    }
+
+    fn next_to_start(&self) -> Option<Entry> {
+        let mut state = self.state.lock();
+        if state.slots.len() >= self.concurrency {
+            return None;
+        }
+        if let Some(ticket) = state.handing {
+            // Its executor may be running it at this moment, on the thread that hands over.
+            if state
+                .slots
+                .get(&ticket)
+                .is_some_and(|hold| !hold.is_claimed())
+            {
+                return None;
+            }
+        }
+        let (_, entry) = state.line.pop_first()?;
+        state.slots.insert(entry.ticket, entry.hold.clone());
+        state.handing = Some(entry.ticket);
+        Some(entry)
+    }
+
+    fn handed(&self, ticket: u64) {
+        let mut state = self.state.lock();
+        if state.handing == Some(ticket) {
+            state.handing = None;
+        }
+    }
+
+    /// Takes back a job that its executor has refused and its adder gets.
+    fn retract(&self, ticket: u64) {
+        self.handed(ticket);
+        self.state.lock().held.remove(&ticket);
+        self.slot_gone_quietly(ticket);
+    }
+
+    /// A job has ended, or will be outside: its slot is free.
+    fn slot_gone_quietly(&self, ticket: u64) {
+        let (hold, wakers) = {
+            let mut state = self.state.lock();
+            let hold = state.slots.remove(&ticket);
+            let mut wakers = self.grant(&mut state);
+            wakers.extend(state.wake_closers());
+            (hold, wakers)
+        };
+        drop(hold);
+        wake(wakers);
+    }
+
+    fn slot_gone(&self, ticket: u64) {
+        self.slot_gone_quietly(ticket);
+        drop(self.hand_over(None));
+    }
+
+    fn has_room(&self, state: &State) -> bool {
+        state.held.len() < self.capacity
+    }
+
+    /// Gives free places to those who wait, in order.
+    fn grant(&self, state: &mut State) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while !state.closed && self.has_room(state) {
+            let Some((_, adder)) = state.adders.pop_first() else {
+                break;
+            };
+            state.admit(adder.entry);
+            wakers.push(adder.waker);
+        }
+        wakers
+    }
+
+    /// The jobs with slots that cannot end before the caller goes on.
+    fn held_up_by_caller(&self, waits: Waits) -> Vec<u64> {
+        let slots: Vec<(u64, Hold)> = {
+            let state = self.state.lock();
+            let slots = state.slots.iter();
+            slots
+                .map(|(ticket, hold)| (*ticket, hold.clone()))
+                .collect()
+        };
+        let holds_up = |hold: &Hold| match waits {
+            Waits::Task => task::innermost() == Some(hold.id()),
+            Waits::Thread => {
+                let origin = hold.origin();
+                task::is_running_here(origin.id) || origin.home == Home::Thread(thread_key())
+            }
+        };
+        let mine = slots.iter().filter(|(_, hold)| holds_up(hold));
+        mine.map(|(ticket, _)| *ticket).collect()
+    }
+
+    /// Takes nothing more; `CancelPending` also cancels the line.
+    pub(super) fn seal(&self, mode: Close) {
+        let (line, wakers) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let line = match mode {
+                Close::CancelPending => std::mem::take(&mut state.line),
+                Close::Drain => BTreeMap::new(),
+            };
+            let adders = state.adders.values().map(|adder| adder.waker.clone());
+            (line, adders.collect())
+        };
+        wake(wakers);
+        for entry in line.into_values() {
+            let _ = entry.hold.cancel();
+        }
+    }
+
+    /// Is all over, as far as it can be before the caller goes on? Else leaves `waker`.
+    pub(super) fn look_for_end(&self, key: &mut Option<u64>, waker: &Waker, waits: Waits) -> bool {
+        drop(self.hand_over(None));
+        let own = self.held_up_by_caller(waits);
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        let old = key.take().and_then(|key| state.closers.remove(&key));
+        let over = state.is_over(&own);
+        let mut unused = None;
+        if over {
+            unused = Some(waker);
+        } else {
+            let number = state.number();
+            let closer = Closer {
+                waker,
+                holds_up: own,
+            };
+            state.closers.insert(number, closer);
+            *key = Some(number);
+        }
+        drop(state);
+        contained_drop((old.map(|closer| closer.waker), unused));
+        over
+    }
+
+    pub(super) fn forget_closer(&self, key: u64) {
+        let closer = self.state.lock().closers.remove(&key);
+        contained_drop(closer.map(|closer| closer.waker));
+    }
+}
+
+/// What a waiter for a job of the line asks; see invariant 5.
+impl Schedule for Shared {
+    /// Nothing in line has started, so nothing can be woken.
+    fn schedule(&self, task: TaskRef, _kind: WakeKind) {
+        task.shut_down();
+    }
+
+    fn home(&self) -> Home {
+        Home::Anywhere
+    }
+
+    fn wait_begins(&self, waits: Waits) -> bool {
+        drop(self.hand_over(None));
+        let own = self.held_up_by_caller(waits);
+        let wakers = {
+            let mut state = self.state.lock();
+            if state.is_stuck(&own) {
+                return false;
+            }
+            if waits == Waits::Thread {
+                state.waits.push((thread_key(), own));
+            }
+            state.wake_closers()
+        };
+        wake(wakers);
+        true
+    }
+
+    fn wait_ends(&self) {
+        let mut state = self.state.lock();
+        let key = thread_key();
+        if let Some(at) = state.waits.iter().rposition(|(thread, _)| *thread == key) {
+            state.waits.swap_remove(at);
+        }
+    }
+}
+
+impl Entry {
+    /// Gives the job to its executor.
+    fn offer(self, is_own: bool) -> Result<(), SubmitError> {
+        let Self {
+            job,
+            hold,
+            executor,
+            ..
+        } = self;
+        // Cancelled at this moment: it ends by itself.
+        if !job.unassign() {
+            return Ok(());
+        }
+        let executor: &dyn Executor = match &executor {
+            Some(executor) => executor,
+            None => ThreadPool::global(),
+        };
+        let taken = contain(|| match is_own {
+            true => executor.execute(job),
+            false => executor.take_over(job),
+        });
+        taken.unwrap_or_else(|payload| {
+            let text = format!(
+                "panic in an executor: {}",
+                message(&*payload).unwrap_or("no text")
+            );
+            report_failure(hold.id(), hold.name(), hold.spawned_at(), &text);
+            discard(payload);
+            Ok(())
+        })
+    }
+
+    /// The job as its adder gets it back: nobody's.
+    pub(super) fn into_job(self) -> Job {
+        let _ = self.job.unassign();
+        self.job
+    }
+}
+
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        if let Err(payload) = contain(|| waker.wake()) {
+            let text = format!(
+                "panic in a waker: {}",
+                message(&*payload).unwrap_or("no text")
+            );
+            report_failure(task::TaskId::fresh(), None, Location::caller(), &text);
+            discard(payload);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+use std::sync::Arc;
+
+use portage::execution_queue::AsyncExecutionQueue;
+use portage::{JoinError, SubmitError, block_on};
+
+use crate::kit::{Gate, watchdog};
+use crate::{TICK, queue};
+
+/// Runs `job` as a job of the queue, with the queue.
+fn inside<T: Send + 'static>(
+    queue: &Arc<AsyncExecutionQueue>,
+    job: impl FnOnce(&AsyncExecutionQueue) -> T + Send + 'static,
+) -> T {
+    let own = queue.clone();
+    let handle = queue.add_task(move || job(&own));
+    let handle = handle.expect("there is room");
+    handle.wait().expect("the job does not panic")
+}
+
+#[test]
+fn blocking_for_room_from_the_job_that_holds_the_place_is_refused() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(1, 1));
+    let error: SubmitError = inside(&queue, |own| own.add_task(|| ()).unwrap_err());
+    assert!(error.is_would_deadlock());
+    assert!(error.into_job().is_some());
+    let error = inside(&queue, |own| block_on(own.aadd_task(|| ())).unwrap_err());
+    assert!(error.is_would_deadlock());
+    assert!(inside(&queue, |own| own
+        .try_add_task(|| ())
+        .unwrap_err()
+        .is_full()));
+}
+
+#[test]
+fn awaiting_room_in_the_async_job_that_holds_the_place_is_refused() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(1, 1));
+    let own = queue.clone();
+    let job = move || async move { own.aadd_task(|| ()).await.unwrap_err() };
+    let error = block_on(queue.aadd_task_async(job))
+        .unwrap()
+        .wait()
+        .unwrap();
+    assert!(error.is_would_deadlock());
+}
+
+#[test]
+fn places_that_wait_behind_the_job_count_as_held_by_it() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(3, 1));
+    let error = inside(&queue, |own| {
+        own.add_task(|| ()).unwrap().detach();
+        own.add_task(|| ()).unwrap().detach();
+        own.add_task(|| ()).unwrap_err()
+    });
+    assert!(error.is_would_deadlock());
+}
+
+#[test]
+fn waiting_for_a_later_job_from_the_job_before_it_is_refused() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(usize::MAX, 1));
+    let errors: [JoinError; 3] = inside(&queue, |own| {
+        let later = own.add_task(|| 1).unwrap();
+        let mut timed = own.add_task(|| 2).unwrap();
+        let awaited = own.add_task(|| 3).unwrap();
+        [
+            later.wait().unwrap_err(),
+            timed.wait_timeout(TICK).unwrap().unwrap_err(),
+            block_on(awaited).unwrap_err(),
+        ]
+    });
+    assert!(
+        errors.iter().all(JoinError::is_would_deadlock),
+        "{errors:?}"
+    );
+    let own = queue.clone();
+    let job = move || async move { own.aadd_task(|| ()).await.unwrap().await.unwrap_err() };
+    let error = block_on(queue.aadd_task_async(job))
+        .unwrap()
+        .wait()
+        .unwrap();
+    assert!(error.is_would_deadlock());
+}
+
+#[test]
+fn a_later_job_may_be_waited_for_where_another_slot_is_free() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(usize::MAX, 2));
+    assert_eq!(
+        inside(&queue, |own| own.add_task(|| 7).unwrap().wait().unwrap()),
+        7
+    );
+    let own = queue.clone();
+    let job = move || async move { own.aadd_task(|| 8).await.unwrap().await.unwrap() };
+    assert_eq!(
+        block_on(queue.aadd_task_async(job))
+            .unwrap()
+            .wait()
+            .unwrap(),
+        8
+    );
+}
+
+#[test]
+fn an_earlier_job_may_be_waited_for() {
+    let _watchdog = watchdog(30);
+    let queue = queue(usize::MAX, 1);
+    let first = queue.add_task(|| 1).unwrap();
+    let second = queue.add_task(move || first.wait().unwrap() + 1).unwrap();
+    assert_eq!(second.wait().unwrap(), 2);
+}
+
+#[test]
+fn of_two_jobs_that_wait_for_room_the_last_one_is_refused_and_the_first_goes_on() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(2, 2));
+    let gate = Gate::new();
+    let handles: Vec<_> = (0..2)
+        .map(|_| {
+            let (own, gate) = (queue.clone(), gate.clone());
+            let job = move || {
+                gate.pass();
+                own.add_task(|| ()).map(|handle| handle.detach())
+            };
+            queue.add_task(job).unwrap()
+        })
+        .collect();
+    gate.wait_entered(2);
+    gate.open();
+    let refused: Vec<bool> = handles
+        .into_iter()
+        .map(|handle| match handle.wait().unwrap() {
+            Ok(()) => false,
+            Err(error) => {
+                assert!(error.is_would_deadlock());
+                true
+            }
+        })
+        .collect();
+    assert!(
+        refused.contains(&true) && refused.contains(&false),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn of_two_jobs_that_wait_for_later_ones_one_is_refused() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(usize::MAX, 2));
+    let gate = Gate::new();
+    let jobs: Vec<_> = (0..2)
+        .map(|_| {
+            let (own, gate) = (queue.clone(), gate.clone());
+            let job = move || {
+                let later = own.add_task(|| 7).unwrap();
+                gate.pass();
+                later.wait()
+            };
+            queue.add_task(job).unwrap()
+        })
+        .collect();
+    gate.wait_entered(2);
+    gate.open();
+    let outcomes: Vec<_> = jobs.into_iter().map(|job| job.wait().unwrap()).collect();
+    let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    assert_eq!(refused, 1, "{outcomes:?}");
+}
+
+#[test]
+fn a_stranger_who_waits_is_not_refused() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(1, 1));
+    let gate = Gate::new();
+    let inside = gate.clone();
+    queue.add_task(move || inside.pass()).unwrap().detach();
+    gate.wait_entered(1);
+    let remote = queue.clone();
+    let adder = std::thread::spawn(move || remote.add_task(|| 7).unwrap().wait().unwrap());
+    gate.open();
+    assert_eq!(adder.join().unwrap(), 7);
+}
