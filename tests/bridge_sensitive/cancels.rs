@@ -10,6 +10,7 @@ use portage::bridge::async_to_sync;
 use portage::bridge::sync_to_async;
 use portage::context::ContextVar;
 use portage::promise;
+use portage::promise::set_unhandled_hook;
 use portage::time::yield_now;
 
 use crate::common::{LIMIT, begun, forever, run, spawn, tell, told, within};
@@ -204,7 +205,7 @@ fn a_dropped_call_whose_code_panics_is_quiet() {
     within(|| {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let seen = reports.clone();
-        portage::promise::set_unhandled_hook(Box::new(move |report| {
+        set_unhandled_hook(Box::new(move |report| {
             seen.lock().unwrap().push(report.message().into_owned());
         }));
         run(async {

@@ -4,6 +4,10 @@
 //! known hangs (D1 to D14 of our notes), with the better end.
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::async_yields_async,
+    reason = "the handle of a task is what is wanted"
+)]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod blocks;
