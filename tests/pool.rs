@@ -1,6 +1,7 @@
 //! The contract of `portage::pool`, promise by promise.
 
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -381,6 +382,23 @@ fn a_woken_task_does_not_wait_behind_the_job_that_woke_it() {
         });
         assert_eq!(job.wait().unwrap(), 5);
         task.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_task_woken_or_passed_by_a_poll_that_blocks_is_not_held_up() {
+    within_limit(|| {
+        let pool = pool(2);
+        let (promise, handle) = promise();
+        let (answer, answered) = channel();
+        let woken = pool.spawn(async move { answer.send(handle.await.unwrap()).unwrap() });
+        eventually("the suspension", || pool.metrics().running == 1);
+        let blocker = pool.spawn(async move {
+            promise.resolve(5).unwrap();
+            answered.recv().unwrap()
+        });
+        assert_eq!(blocker.wait().unwrap(), 5);
+        woken.wait().unwrap();
     });
 }
 

@@ -35,6 +35,10 @@ pub(super) struct Seat {
     pub(super) desk: Desk,
     /// Pinned tasks that have started here and not ended.
     pub(super) pinned: AtomicUsize,
+    /// It keeps something that nobody was woken for.
+    pub(super) unannounced: AtomicBool,
+    /// A [`Guard`](super::worker::Guard) is out.
+    pub(super) guarded: AtomicBool,
     /// Its loop has got something from another thread.
     pub(super) called: AtomicBool,
 }

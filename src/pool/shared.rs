@@ -31,7 +31,7 @@ use crate::pool::registry::Registry;
 use crate::pool::seal::{Phase, Seal};
 use crate::pool::seat::Roster;
 use crate::pool::shutdown::Waiters;
-use crate::pool::worker::{self, with_worker};
+use crate::pool::worker::{self, Announce, with_worker};
 use crate::queue::injector::Injector;
 use crate::task::{Ended, TaskRef, WakeKind};
 
@@ -182,14 +182,16 @@ impl Shared {
     /// A task was woken, by whomever.
     pub(super) fn schedule(self: &Arc<Self>, task: TaskRef, kind: WakeKind) {
         let mut task = Some(task);
-        let kept = with_worker(self.id, |worker| {
-            task.take().is_none_or(|task| worker.woken(task, kind))
+        let announce = with_worker(self.id, |worker| {
+            task.take().map(|task| worker.woken(task, kind))
         });
         if let Some(task) = task {
             self.injector.push(task);
         }
-        if kept != Some(true) {
-            return self.after_push();
+        match announce.flatten() {
+            None | Some(Announce::Now) => return self.after_push(),
+            Some(Announce::Later(guard)) => guard.post(self),
+            Some(Announce::Never) => {}
         }
         // Ordering: as in `after_push`.
         fence(Ordering::SeqCst);

@@ -12,7 +12,9 @@
 //!
 //! Nothing. A task woken by a task goes into the slot without waking anybody, because this
 //! worker takes it next; likewise one that yielded. If it runs a job first, or blocks in a wait
-//! of ours, it makes up for the wake, since either may take for ever.
+//! of ours, it makes up for the wake, since either may take for ever. For a poll that blocks in
+//! another way there is a [`Guard`]: while a worker keeps something, one timer per worker sees
+//! to it that this does not last.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::base::clock::deadline_after;
 use crate::base::contain::{contain, discard};
 use crate::base::random::Random;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -38,6 +41,7 @@ use crate::queue::local::Local;
 use crate::queue::slot::Slot;
 use crate::queue::steal::victims;
 use crate::task::{self, Ended, TaskId, TaskRef, WakeKind};
+use crate::timer;
 
 /// The injector and the own loop come first every so many tasks.
 const LOOK_OUTSIDE: u32 = 61;
@@ -53,6 +57,9 @@ const STAMP_EVERY: u32 = 16;
 
 /// Tasks that take longer each have the clock read for each.
 const SHORT: Duration = Duration::from_micros(2);
+
+/// How long a poll may keep what it has woken from others.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// The stack that the standard library gives a thread.
 const STACK_DEFAULT: usize = 2 << 20;
@@ -75,8 +82,8 @@ pub(super) struct Worker {
     streak: Cell<u32>,
     /// The slot may be full.
     has_next: Cell<bool>,
-    /// Something lies in the slot or the own queue that nobody was woken for.
-    unannounced: Cell<bool>,
+    /// A task has yielded: the injector comes first.
+    outside_first: Cell<bool>,
     /// Inside the poll of a future, which does not block.
     polling: Cell<bool>,
     /// Inside a turn of the own loop.
@@ -156,6 +163,8 @@ impl Worker {
             tally: Tally::default().into(),
             desk: Desk::default(),
             pinned: AtomicUsize::new(0),
+            unannounced: AtomicBool::new(false),
+            guarded: AtomicBool::new(false),
             called: AtomicBool::new(false),
         });
         shared.roster.arrive(seat.clone());
@@ -180,7 +189,7 @@ impl Worker {
             tick: Cell::new(0),
             streak: Cell::new(0),
             has_next: Cell::new(false),
-            unannounced: Cell::new(false),
+            outside_first: Cell::new(false),
             polling: Cell::new(false),
             turning: Cell::new(false),
             resting: Cell::new(false),
@@ -238,8 +247,9 @@ impl Worker {
     /// Runs a task that this worker took.
     fn run(&self, task: TaskRef) {
         let is_job = task.is_job();
-        if is_job && self.unannounced.replace(false) {
+        if is_job && self.seat.unannounced.load(Ordering::Relaxed) {
             // The job may block; what waits behind it must not.
+            self.seat.unannounced.store(false, Ordering::Relaxed);
             self.shared.after_push();
         }
         self.polling.set(!is_job);
@@ -288,6 +298,9 @@ impl Worker {
         self.tick.set(tick);
         if tick % LOOK_OUTSIDE == 0 || self.seat.called.load(Ordering::Relaxed) {
             self.turn();
+            self.outside_first.set(true);
+        }
+        if self.outside_first.replace(false) {
             if let Some(task) = self.shared.injector.take() {
                 return Some(task);
             }
@@ -352,7 +365,7 @@ impl Worker {
 
     /// Nothing to do: searches, sleeps, or leaves.
     fn idle(&self) -> Next {
-        self.unannounced.set(false);
+        self.seat.unannounced.store(false, Ordering::Relaxed);
         self.seat.desk.clear();
         let index = self.seat.index;
         let idle = &self.shared.idle;
@@ -498,31 +511,40 @@ impl Worker {
         shared.tell_waiters();
     }
 
-    /// A task was woken on this worker. True if nobody has to be woken for it.
-    pub(super) fn woken(&self, task: TaskRef, kind: WakeKind) -> bool {
+    /// A task was woken on this worker.
+    pub(super) fn woken(&self, task: TaskRef, kind: WakeKind) -> Announce {
         match kind {
             // It stays with this worker, behind everything else.
-            WakeKind::Yielded => {
-                self.tick.set(LOOK_OUTSIDE - 1);
+            WakeKind::Yielded if self.outer.get().is_some() => {
+                self.outside_first.set(true);
                 self.local.push(task);
-                self.unannounced.set(true);
-                self.outer.get().is_some()
+                self.keep_quiet()
             }
             WakeKind::Woken if self.polling.get() => {
                 self.has_next.set(true);
-                self.unannounced.set(true);
                 match self.seat.next.replace(task) {
-                    None => true,
+                    None => self.keep_quiet(),
                     Some(other) => {
                         self.local.push(other);
-                        false
+                        Announce::Now
                     }
                 }
             }
-            WakeKind::Woken => {
+            WakeKind::Yielded | WakeKind::Woken => {
                 self.local.push(task);
-                false
+                Announce::Now
             }
+        }
+    }
+
+    fn keep_quiet(&self) -> Announce {
+        self.seat.unannounced.store(true, Ordering::Relaxed);
+        // Ordering: AcqRel, the same move as in `Guard::strike`: either that sees the flag
+        // above, or this sees that nobody is on guard.
+        if self.seat.guarded.swap(true, Ordering::AcqRel) {
+            Announce::Never
+        } else {
+            Announce::Later(Guard::over(&self.seat))
         }
     }
 
@@ -607,6 +629,59 @@ impl Worker {
     }
 }
 
+/// Who has to be told of a task that was woken.
+#[must_use]
+pub(super) enum Announce {
+    /// A sleeper, as of a push.
+    Now,
+    /// Nobody: this worker takes it next.
+    Never,
+    /// Nobody, unless the worker does not come back from its present poll.
+    Later(Guard),
+}
+
+/// Looks after a worker that has kept a task to itself: a poll that blocks (it should not) must
+/// not hold up what it has woken.
+pub(super) struct Guard {
+    seat: Arc<Seat>,
+    taken: u64,
+}
+
+impl Guard {
+    fn over(seat: &Arc<Seat>) -> Self {
+        Self {
+            seat: seat.clone(),
+            taken: seat.tally.taken.read(),
+        }
+    }
+
+    /// Comes back after [`PATIENCE`], once more for as long as the worker keeps something.
+    pub(super) fn post(self, shared: &Arc<Shared>) {
+        let shared = Arc::downgrade(shared);
+        timer::call_at(deadline_after(PATIENCE), move || {
+            if let Some(shared) = shared.upgrade() {
+                self.strike(&shared);
+            }
+        });
+    }
+
+    fn strike(self, shared: &Arc<Shared>) {
+        let seat = self.seat;
+        seat.guarded.swap(false, Ordering::AcqRel);
+        if !seat.unannounced.load(Ordering::Relaxed) {
+            return;
+        }
+        if seat.tally.taken.read() == self.taken {
+            if let Some(task) = seat.next.take() {
+                shared.injector.push(task);
+            }
+            shared.after_push();
+        } else if !seat.guarded.swap(true, Ordering::AcqRel) {
+            Self::over(&seat).post(shared);
+        }
+    }
+}
+
 /// Why a parked worker is up.
 enum Woken {
     /// A submitter claimed it: it searches.
@@ -635,7 +710,7 @@ impl entered::Worker for Worker {
         if let Some(task) = self.take_next() {
             self.local.push(task);
         }
-        self.unannounced.set(false);
+        self.seat.unannounced.store(false, Ordering::Relaxed);
         // Ordering: a submitter pushes, passes a fence, and reads the census.
         fence(Ordering::SeqCst);
         if self.sees_work() {
