@@ -109,7 +109,7 @@ fn assert_conserved(pool: &ThreadPool) {
 #[test]
 fn jobs_of_a_single_worker_run_first_in_first_out() {
     within_limit(|| {
-        let pool = pool(1);
+        let pool = fixed(1);
         let order = Arc::new(Mutex::new(Vec::new()));
         let held = Held::new(&pool);
         let job = |n: usize| {
