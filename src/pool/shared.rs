@@ -318,6 +318,7 @@ impl Shared {
         fence(Ordering::SeqCst);
         if self.seal.phase() != Phase::Open {
             self.try_close();
+            self.tell_waiters();
         }
     }
 }
@@ -365,10 +366,13 @@ impl Ground for Shared {
     }
 
     fn release(&self, count: usize) {
-        if count > 0 && self.census.release(count).threads() == 0 {
-            self.give_up();
-            self.tell_waiters();
+        if count == 0 {
+            return;
         }
+        if self.census.release(count).threads() == 0 {
+            self.give_up();
+        }
+        self.tell_waiters();
     }
 
     fn start(self: &Arc<Self>, share: usize) -> io::Result<()> {
