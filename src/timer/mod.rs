@@ -21,11 +21,12 @@ mod entry;
 mod heap;
 mod local;
 
+use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::base::contain::contained_drop;
-use crate::base::sync::{Arc, Mutex};
+use crate::base::sync::{Arc, Mutex, local};
 use crate::timer::driver::Driver;
 use crate::timer::entry::{Entry, Renewal};
 use crate::timer::heap::Due;
@@ -80,7 +81,7 @@ impl Timer {
             }
         }
         if self.is_over(here.as_deref()) {
-            return Poll::Ready(());
+            return over_at_once(cx);
         }
         let waker = cx.waker().clone();
         self.entry = Some(match here {
@@ -102,6 +103,26 @@ impl Timer {
             contained_drop(waker);
         }
     }
+}
+
+local! {
+    /// Timers of this thread that were over when they were first polled, since the last yield.
+    static AT_ONCE: Cell<u32> = Cell::new(0);
+}
+
+/// So many such timers in a row may be ready at once.
+const AT_ONCE_MAX: u32 = 64;
+
+/// A timer is over at its first poll: ready, but now and then not before everybody else has
+/// had a turn. A task that does nothing but sleep for no time would never give way otherwise.
+fn over_at_once(cx: &Context<'_>) -> Poll<()> {
+    let count = AT_ONCE.try_with(|count| count.replace(count.get() + 1));
+    if count.unwrap_or(0) < AT_ONCE_MAX {
+        return Poll::Ready(());
+    }
+    let _ = AT_ONCE.try_with(|count| count.set(0));
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 impl Drop for Timer {

@@ -412,6 +412,29 @@ fn a_flood_of_ready_tasks_starves_neither_jobs_nor_timers() {
     });
 }
 
+#[test]
+fn a_task_that_sleeps_for_no_time_starves_nobody() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let stop = Rc::new(Cell::new(false));
+        let theirs = stop.clone();
+        let restless = event_loop.spawn_local(async move {
+            while !theirs.get() {
+                sleep(Duration::ZERO).await;
+            }
+        });
+        let job = event_loop.handle().submit(|| 1).unwrap();
+        event_loop
+            .run_until_complete(async {
+                sleep(Duration::from_millis(1)).await;
+                assert_eq!(job.await.unwrap(), 1);
+                stop.set(true);
+                restless.await.unwrap();
+            })
+            .unwrap();
+    });
+}
+
 /// Jobs that submit themselves again from another thread's point of view: the inbox is never
 /// empty for long, yet a task that yields and a timer go on.
 #[test]
