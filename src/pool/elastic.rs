@@ -155,16 +155,18 @@ fn wanted(load: &Load, limits: &Limits, coming: usize) -> usize {
         return limits.core - free;
     }
     let sampled = load.seen.blocked + load.seen.running;
-    if sampled == 0 {
+    let looker = usize::from(load.looker);
+    let others = free.saturating_sub(coming).saturating_sub(looker);
+    if sampled == 0 && others > 0 {
         let modest = load.threads < limits.core.saturating_add(UNSEEN_EXTRA);
         let alone = load.isolated && load.starting == 0;
         return usize::from((alone && modest) || load.stalled >= STALL);
     }
-    let looker = usize::from(load.looker);
-    let others = free.saturating_sub(coming).saturating_sub(looker);
     // Rounded up: where one of eight is blocked, somebody is.
-    let blocked = others.saturating_mul(load.seen.blocked).div_ceil(sampled);
-    let running = others - blocked + looker;
+    let blocked = others
+        .saturating_mul(load.seen.blocked)
+        .div_ceil(sampled.max(1));
+    let running = others - blocked.min(others) + looker;
     let idle_cpus = limits.core.saturating_sub(running);
     let nearly_all = load.seen.blocked * 8 >= sampled * NEARLY_ALL;
     let flows = !load.isolated && load.drain.is_some_and(|drain| drain <= DRAIN_SOON);
@@ -315,6 +317,8 @@ mod tests {
             ("a wait of ours, compensated", Load { threads: 3, announced: 1, seen: sample(0, 2), ..busy }, Plan::Keep),
             ("isolated, computing", Load { queued: 1, isolated: true, seen: sample(0, 2), ..busy }, Plan::Keep),
             ("isolated, one asleep", Load { queued: 1, isolated: true, seen: sample(1, 1), ..busy }, Plan::Grow(1)),
+            ("stalled, all woken and none there yet", Load { idle: 2, stalled: ms(10), ..busy }, Plan::Grow(1)),
+            ("stalled, one more was woken", Load { threads: 3, idle: 3, stalled: ms(999), ..busy }, Plan::Keep),
             ("isolated, unseen", Load { queued: 1, isolated: true, ..busy }, Plan::Grow(1)),
             ("isolated, unseen, enough", Load { queued: 1, threads: 10, isolated: true, ..busy }, Plan::Keep),
             ("backlog, unseen", busy, Plan::Keep),

@@ -338,7 +338,10 @@ impl Growth {
         if sight.taken != Some(counts.taken) || load.isolated {
             (sight.taken, sight.taken_at) = (Some(counts.taken), now);
         }
-        load.stalled = now.saturating_sub(sight.taken_at);
+        // Whoever has just taken a job is no sign of a stall.
+        if why != Why::Began {
+            load.stalled = now.saturating_sub(sight.taken_at);
+        }
         // A backlog that does not shrink is a flow: draining soon is no comfort to it.
         if counts.queued < sight.queued {
             load.drain = sight.pace.drain(counts.queued);
@@ -353,7 +356,12 @@ impl Growth {
             false => SETTLE,
         };
         load.seen = self.sample(sight, &counts, now, settle);
-        plan(&load, &self.limits)
+        let plan = plan(&load, &self.limits);
+        if plan != Plan::Keep {
+            // A thread that was started for a stall has as long as the one before it.
+            sight.taken_at = now;
+        }
+        plan
     }
 
     fn sample(&self, sight: &mut Sight, counts: &Counts, now: Duration, settle: Duration) -> Seen {
