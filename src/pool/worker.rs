@@ -136,10 +136,10 @@ pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
     let guard = entered::enter_worker(worker.clone());
     let _ = HERE.try_with(|here| here.replace(Some(worker.clone())));
     let fit = worker.call_hook(shared.settings.on_start.as_ref());
-    shared.census.arrived();
     let retired = if fit {
         worker.work()
     } else {
+        shared.census.arrived();
         shared.break_down();
         false
     };
@@ -220,12 +220,18 @@ impl Worker {
 
     /// Works until it is time to leave; true if the keep-alive ran out.
     fn work(&self) -> bool {
-        let mut fresh = true;
+        // It counts as being started until it has what it was started for: a look in between
+        // would start another one for the same task.
+        let (mut starting, mut fresh) = (true, true);
         loop {
             if self.shared.seal.phase() >= Phase::Cancel {
                 let _ = self.shared.empty_queues();
             }
-            let task = match self.next_task() {
+            let task = self.next_task();
+            if std::mem::take(&mut starting) {
+                self.shared.census.arrived();
+            }
+            let task = match task {
                 Some(task) => task,
                 None => match self.idle() {
                     Next::Run(task) => task,
