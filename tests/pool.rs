@@ -1162,3 +1162,19 @@ fn a_storm_of_all_kinds_of_work_runs_each_once_and_conserves_the_counts() {
         assert_eq!(metrics.completed, metrics.submitted);
     });
 }
+
+/// The root of the chain is what the only worker can run; the links follow on the same thread.
+#[test]
+fn a_worker_that_waits_for_a_derived_handle_runs_the_root_in_place() {
+    within_limit(|| {
+        let pool = fixed(1);
+        let inner = pool.clone();
+        let outer = pool.spawn_blocking(move || {
+            let mapped = inner.spawn_blocking(|| 1).map(|n| n + 1).map(|n| n + 1);
+            let (target, chained) = promise();
+            portage::promise::chain_future_results(mapped, target);
+            chained.wait().unwrap()
+        });
+        assert_eq!(outer.wait().unwrap(), 3);
+    });
+}

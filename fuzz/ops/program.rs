@@ -63,6 +63,9 @@ struct Program {
     pool: ThreadPool,
     account: Account,
     handles: Vec<JoinHandle<u32>>,
+    /// How many jobs more may wait for another: each keeps a thread, and one must be left.
+    waits_left: usize,
+    pinned: Vec<JoinHandle<u32>>,
     cancels: Vec<CancelHandle>,
     /// Jobs wait for these; the program opens them at the latest at its end.
     gates: Vec<Promise<()>>,
@@ -72,9 +75,10 @@ struct Program {
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let core = 1 + bytes.operand() % 3;
+    let max = core + bytes.operand() % 6;
     let pool = ThreadPool::builder()
         .core_threads(core)
-        .max_threads(core + bytes.operand() % 6)
+        .max_threads(max)
         .keep_alive(Duration::from_millis(1 + bytes.operand() as u64 % 20))
         .build()
         .expect("the sizes are legal");
@@ -82,6 +86,8 @@ pub fn run(data: &[u8]) {
         pool,
         account: Account::default(),
         handles: Vec::new(),
+        waits_left: max - 1,
+        pinned: Vec::new(),
         cancels: Vec::new(),
         gates: Vec::new(),
     };
@@ -161,7 +167,8 @@ impl Program {
                 self.keep(handle);
             }
             7 => {
-                let handle = pool.spawn_pinned(move || async move {
+                // nobody waits for it on a worker: it may live on one that waits in turn
+                let pinned = pool.spawn_pinned(move || async move {
                     let stays = std::rc::Rc::new(std::cell::Cell::new(ticket));
                     yield_now().await;
                     std::rc::Rc::into_inner(stays)
@@ -170,7 +177,8 @@ impl Program {
                         .stamp();
                     8
                 });
-                self.keep(handle);
+                self.cancels.push(pinned.cancel_handle());
+                self.pinned.push(pinned);
             }
             8 => {
                 let tickets: Vec<Ticket> = (0..3).map(|_| self.account.ticket()).collect();
@@ -195,10 +203,11 @@ impl Program {
                 }
             }
             12 => {
-                // a job that helps with another, however far that is
+                // a job that waits for another, however far that is
                 if let Some(at) = bytes.index(self.handles.len()) {
                     let other = self.handles.swap_remove(at);
-                    if !other.is_finished() && self.gates.is_empty() {
+                    if self.waits_left > 0 {
+                        self.waits_left -= 1;
                         let handle = pool.spawn_blocking(move || {
                             ticket.stamp();
                             other.wait().unwrap_or(0)
@@ -250,7 +259,7 @@ impl Program {
         for gate in self.gates.drain(..) {
             let _ = gate.resolve(());
         }
-        for handle in self.handles.drain(..) {
+        for handle in self.handles.drain(..).chain(self.pinned.drain(..)) {
             match handle.wait() {
                 Ok(_) => {}
                 Err(error) => assert!(is_expected(&error), "{error}"),

@@ -68,9 +68,9 @@ impl<T: Send + 'static> JoinHandle<T> {
         U: Send + 'static,
     {
         let source = self.reader.hold();
-        let origin = self.reader.origin();
+        let chain = self.reader.chain_below();
         let mut link = Link { source: Some(self) };
-        let (job, reader) = task::derived_job(spawned, origin, move || f(link.take()));
+        let (job, reader) = task::derived_job(spawned, chain, move || f(link.take()));
         source.on_complete(Callback::Next(job));
         JoinHandle::of(reader)
     }
@@ -120,7 +120,7 @@ impl<T: Send + 'static> JoinHandle<JoinHandle<T>> {
     pub fn flatten(self) -> JoinHandle<T> {
         let (target, handle) = promise();
         let source = self.reader.hold();
-        target.cancel_with(source.clone(), self.reader.origin());
+        target.cancel_with(source.clone(), self.reader.chain_below());
         source.on_complete(Callback::Call(Box::new(move |_| {
             let mut outer = self;
             match outer.try_take() {
@@ -153,7 +153,7 @@ impl<T: Send + 'static> JoinHandle<JoinHandle<T>> {
 #[doc(alias = "resolve_awaitable")]
 pub fn chain_future_results<T: Send + 'static>(source: JoinHandle<T>, target: Promise<T>) {
     let hold = source.reader.hold();
-    target.cancel_with(hold.clone(), source.reader.origin());
+    target.cancel_with(hold.clone(), source.reader.chain_below());
     hold.on_complete(Callback::Call(Box::new(move |_| {
         let mut source = source;
         if let Some(outcome) = source.try_take() {

@@ -43,7 +43,7 @@ impl<T> JoinHandle<T> {
 
     /// Could only the calling thread do this work?
     pub(crate) fn is_bound_here(&self) -> bool {
-        self.reader.origin().home == Home::Thread(thread_key())
+        self.reader.chain().origin.home == Home::Thread(thread_key())
     }
 
     /// Takes the outcome if it is there; never blocks.

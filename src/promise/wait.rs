@@ -10,7 +10,7 @@ use crate::base::clock::deadline_after;
 use crate::base::sync::{Arc, local};
 use crate::entered::{self, Parking};
 use crate::join_error::JoinError;
-use crate::task::{self, Home, Reader, Schedule, Waits};
+use crate::task::{self, Hold, Home, Origin, Reader, Schedule, Waits};
 use crate::timer::Timers;
 
 /// How deep helpers may be nested on a thread whose stack we do not know.
@@ -30,8 +30,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Blocking
     ///
-    /// A plain thread sleeps. A worker of the pool that has the work runs it in place if nobody
-    /// has started it; else the pool makes up for the blocked worker. The owner of lanes runs
+    /// A plain thread sleeps. A worker of the pool that has the work, or the root of its chain,
+    /// runs that in place if nobody has started it; else the pool makes up for the blocked worker. The owner of lanes runs
     /// their jobs meanwhile. On the thread of a loop it blocks that loop.
     ///
     /// # Examples
@@ -102,11 +102,14 @@ impl<T> JoinHandle<T> {
         if let Some(outcome) = self.reader.take() {
             return Some(outcome);
         }
-        if help.may_run(&self.reader) {
-            run_here(&self.reader);
+        let chain = self.reader.chain();
+        if help != Help::Nobody {
+            if let Some(root) = chain.root.filter(|root| help.may_run(root)) {
+                run_here(&root);
+            }
         }
         let parking = Parking::current();
-        if !self.reader.is_finished() && is_wait_for_oneself(&self.reader) {
+        if !self.reader.is_finished() && is_wait_for_oneself(&self.reader, chain.origin) {
             return Some(Err(JoinError::would_deadlock()));
         }
         let Some(_told) = Told::begin(&self.reader) else {
@@ -150,16 +153,13 @@ enum Help {
 }
 
 impl Help {
-    fn may_run<T>(self, reader: &Reader<T>) -> bool {
-        if self == Self::Nobody {
-            return false;
-        }
-        let Some(pool) = reader.pool() else {
+    fn may_run(self, task: &Hold) -> bool {
+        let Some(pool) = task.pool() else {
             return false;
         };
         match entered::worker() {
             Some(worker) if worker.pool() == pool => worker.has_room(),
-            _ => self == Self::AnyPool && reader.is_job() && help_depth() < HELP_DEPTH_MAX,
+            _ => self == Self::AnyPool && task.is_job() && help_depth() < HELP_DEPTH_MAX,
         }
     }
 }
@@ -168,19 +168,18 @@ fn help_depth() -> usize {
     HELP_DEPTH.try_with(Cell::get).unwrap_or(HELP_DEPTH_MAX)
 }
 
-fn run_here<T>(reader: &Reader<T>) {
+fn run_here(task: &Hold) {
     let depth = help_depth();
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth + 1));
     // The work is the pool's: its timers must not stay with a thread that sleeps next.
     let aside = Timers::step_aside();
-    reader.run_here();
+    task.run_here();
     drop(aside);
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth));
 }
 
 /// Could only this very thread bring the outcome about?
-fn is_wait_for_oneself<T>(reader: &Reader<T>) -> bool {
-    let origin = reader.origin();
+fn is_wait_for_oneself<T>(reader: &Reader<T>, origin: Origin) -> bool {
     if task::is_running_here(origin.id) {
         return true;
     }

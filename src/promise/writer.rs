@@ -10,7 +10,7 @@ use std::task::{Context as Cx, Poll};
 
 use super::handle::JoinHandle;
 use crate::join_error::JoinError;
-use crate::task::{self, Hold, Origin, TaskId, Writer};
+use crate::task::{self, Chain, Hold, TaskId, Writer};
 
 /// Makes a promise and the handle of its outcome.
 ///
@@ -140,8 +140,8 @@ impl<T> Promise<T> {
     }
 
     /// Cancels `source` when the reader tells this promise to stop, at once if it has.
-    pub(crate) fn cancel_with(&self, source: Hold, origin: Origin) {
-        self.0.cancel_with(source, origin);
+    pub(crate) fn cancel_with(&self, source: Hold, chain: Chain) {
+        self.0.cancel_with(source, chain);
     }
 }
 

@@ -183,7 +183,7 @@ impl Header {
 
     pub(super) fn origin(&self) -> Origin {
         let home = self.queue().map_or(Home::Anywhere, |queue| queue.home());
-        self.side().origin(Origin { id: self.id, home })
+        Origin { id: self.id, home }
     }
 
     /// May this thread drop the work?
@@ -413,6 +413,30 @@ impl Hold {
 
     pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
         self.header().spawned_at
+    }
+
+    /// The pool whose workers, or a joiner in their place, may run this task's work.
+    pub(crate) fn pool(&self) -> Option<u64> {
+        match self.header().home()?.home() {
+            Home::Pool(pool) if self.header().vtable.is_far == (false, false) => Some(pool),
+            _ => None,
+        }
+    }
+
+    /// Is the work a closure, to be run once?
+    pub(crate) fn is_job(&self) -> bool {
+        self.header().vtable.is_job
+    }
+
+    /// Runs the work right here if nobody has claimed it; true if it did.
+    pub(crate) fn run_here(&self) -> bool {
+        if !self.header().word.turn(Snapshot::claim_unstarted) {
+            return false;
+        }
+        // SAFETY: the turn has added a driver, for us.
+        let task = unsafe { TaskRef::from_raw(self.0) };
+        run::run_claimed(task);
+        true
     }
 
     /// Runs `callback` at the end, or at once when that was before.

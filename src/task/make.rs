@@ -15,7 +15,7 @@ use super::id::TaskId;
 use super::reader::Reader;
 use super::run::{FutureTable, JobTable, PromiseTable};
 use super::schedule::Schedule;
-use super::side::{Derived, Named, Origin, Plain, Settling, Side, Writing};
+use super::side::{Chain, Derived, Named, Plain, Settling, Side, Writing};
 use super::span::Span;
 use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, Snapshot};
 use crate::base::sync::Arc;
@@ -79,13 +79,13 @@ where
     named_job(spawned, LATE, None, name, work)
 }
 
-/// A job that belongs to a chain with this origin.
-pub(crate) fn derived_job<F, T>(spawned: Spawned, origin: Origin, work: F) -> (TaskRef, Reader<T>)
+/// A job that is a link of this chain.
+pub(crate) fn derived_job<F, T>(spawned: Spawned, chain: Chain, work: F) -> (TaskRef, Reader<T>)
 where
     F: FnOnce() -> Result<T, JoinError> + Send + 'static,
     T: Send + 'static,
 {
-    any_job(spawned, 0, None, Derived(origin), work)
+    any_job(spawned, 0, None, Derived(chain), work)
 }
 
 fn named_job<F, T>(
@@ -302,9 +302,9 @@ impl<T> Writer<T> {
     }
 
     /// Cancels `source` when the reader tells this promise to stop, now if it has.
-    pub(crate) fn cancel_with(&self, source: Hold, origin: Origin) {
+    pub(crate) fn cancel_with(&self, source: Hold, chain: Chain) {
         let cell = self.cell();
-        cell.side.cancel_when_told(source, origin);
+        cell.side.cancel_when_told(source, chain);
         if cell.header.word.load().has(CANCEL | PREVENTED | DONE) {
             cell.side.told();
         }

@@ -167,7 +167,7 @@ fn loom_task_claim_is_exclusive() {
         let hold = reader.hold();
         let worker = thread::spawn(move || task.run());
         let canceller = thread::spawn(move || hold.cancel());
-        reader.run_here();
+        reader.hold().run_here();
         let outcome = wait(&mut reader);
         worker.join().unwrap();
         match canceller.join().unwrap() {

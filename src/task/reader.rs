@@ -10,8 +10,8 @@ use super::control;
 use super::end;
 use super::id::TaskId;
 use super::run;
-use super::schedule::{Home, Schedule};
-use super::side::Origin;
+use super::schedule::Schedule;
+use super::side::Chain;
 use super::state::{DONE, LATE, PREVENTED, RUNNING, STARTED, Snapshot, TAKEN, Take};
 use crate::base::sync::Arc;
 use crate::join_error::JoinError;
@@ -123,19 +123,6 @@ impl<T> Reader<T> {
         self.header().spawned_at
     }
 
-    /// The task at the root of this chain, and where it lives.
-    pub(crate) fn origin(&self) -> Origin {
-        self.header().origin()
-    }
-
-    /// The pool whose workers, or a joiner in their place, may run this task's work.
-    pub(crate) fn pool(&self) -> Option<u64> {
-        match self.header().home()?.home() {
-            Home::Pool(pool) if self.header().vtable.is_far == (false, false) => Some(pool),
-            _ => None,
-        }
-    }
-
     /// Whoever has the task as long as nobody has claimed it, where that may change.
     pub(crate) fn late_home(&self) -> Option<Arc<dyn Schedule>> {
         let header = self.header();
@@ -149,20 +136,16 @@ impl<T> Reader<T> {
         }
     }
 
-    pub(crate) fn is_job(&self) -> bool {
-        self.header().vtable.is_job
+    /// The chain that this task is a link of, or begins.
+    pub(crate) fn chain(&self) -> Chain {
+        let header = self.header();
+        let known = header.side().chain();
+        known.unwrap_or_else(|| Chain::of_root(header.origin(), self.hold()))
     }
 
-    /// Runs the work right here if nobody has claimed it; true if it did.
-    pub(crate) fn run_here(&self) -> bool {
-        let header = self.header();
-        if !header.word.turn(Snapshot::claim_unstarted) {
-            return false;
-        }
-        // SAFETY: the turn has added a driver, for us.
-        let task = unsafe { TaskRef::from_raw(self.cell) };
-        run::run_claimed(task);
-        true
+    /// The chain as a link after this one sees it.
+    pub(crate) fn chain_below(&self) -> Chain {
+        self.chain().longer()
     }
 }
 

@@ -20,6 +20,38 @@ pub(crate) struct Origin {
     pub(crate) home: Home,
 }
 
+/// How many links of a chain know its root: every one that does holds it.
+const KNOWN_LINKS_MAX: u32 = 1 << 10;
+
+/// A link's place in its chain.
+#[derive(Clone)]
+pub(crate) struct Chain {
+    pub(crate) origin: Origin,
+    /// The task at the root, unless that is too many links away.
+    pub(crate) root: Option<Hold>,
+    links: u32,
+}
+
+impl Chain {
+    /// The chain that begins with this task.
+    pub(super) fn of_root(origin: Origin, root: Hold) -> Self {
+        Self {
+            origin,
+            root: Some(root),
+            links: 0,
+        }
+    }
+
+    /// The same, one link further down.
+    pub(super) fn longer(mut self) -> Self {
+        self.links += 1;
+        if self.links > KNOWN_LINKS_MAX {
+            self.root = None;
+        }
+        self
+    }
+}
+
 /// What the kinds answer.
 pub(super) trait Side: Send + Sync {
     fn name(&self) -> Option<&str> {
@@ -34,8 +66,9 @@ pub(super) trait Side: Send + Sync {
         None
     }
 
-    fn origin(&self, own: Origin) -> Origin {
-        own
+    /// The chain that it is a link of, where it is not the root itself.
+    fn chain(&self) -> Option<Chain> {
+        None
     }
 
     /// The reader has told it to stop.
@@ -57,11 +90,14 @@ impl Side for Named {
 }
 
 /// A job that runs at the end of another task.
-pub(super) struct Derived(pub(super) Origin);
+///
+/// It holds the root of its chain, not the task before it, so that a long chain is freed link
+/// by link and not one inside another.
+pub(super) struct Derived(pub(super) Chain);
 
 impl Side for Derived {
-    fn origin(&self, _own: Origin) -> Origin {
-        self.0
+    fn chain(&self) -> Option<Chain> {
+        Some(self.0.clone())
     }
 }
 
@@ -102,7 +138,7 @@ pub(crate) struct Writing(Mutex<Option<Box<Told>>>);
 struct Told {
     waker: Option<Waker>,
     upstream: Option<Hold>,
-    origin: Option<Origin>,
+    chain: Option<Chain>,
 }
 
 impl Writing {
@@ -118,27 +154,30 @@ impl Writing {
     }
 
     /// Cancels `source` when the reader tells it to stop. Look at the word after this.
-    pub(super) fn cancel_when_told(&self, source: Hold, origin: Origin) {
+    pub(super) fn cancel_when_told(&self, source: Hold, chain: Chain) {
         let old = {
             let mut slot = self.0.lock();
             let told = slot.get_or_insert_default();
-            told.origin = Some(origin);
-            told.upstream.replace(source)
+            (told.chain.replace(chain), told.upstream.replace(source))
         };
         drop(old);
     }
 
     /// Lets go of the source, so that a chain's memory goes link by link.
     pub(super) fn forget_upstream(&self) {
-        let old = self.0.lock().as_mut().and_then(|told| told.upstream.take());
+        let old = self
+            .0
+            .lock()
+            .as_mut()
+            .map(|told| (told.upstream.take(), told.chain.take()));
         drop(old);
     }
 }
 
 impl Side for Writing {
-    fn origin(&self, own: Origin) -> Origin {
+    fn chain(&self) -> Option<Chain> {
         let told = self.0.lock();
-        told.as_ref().and_then(|told| told.origin).unwrap_or(own)
+        told.as_ref().and_then(|told| told.chain.clone())
     }
 
     fn told(&self) {

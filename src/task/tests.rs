@@ -138,8 +138,8 @@ fn a_cancelled_job_is_dropped_before_cancel_returns() {
 fn a_joiner_runs_the_job_and_the_queue_finds_nothing_left() {
     let queue = Queue::new(Home::Pool(1));
     let (task, mut reader) = job(Spawned::here(), queue, None, || Ok(1));
-    assert!(reader.run_here());
-    assert!(!reader.run_here());
+    assert!(reader.hold().run_here());
+    assert!(!reader.hold().run_here());
     assert_eq!(must(&mut reader).unwrap(), 1);
     task.run();
 }
