@@ -21,6 +21,8 @@
 mod add;
 mod builder;
 mod line;
+#[cfg(all(test, loom))]
+mod models;
 
 use std::fmt;
 use std::future::{Future, poll_fn};

@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -56,16 +55,16 @@ impl<T: Send + 'static> ThreadWithException<T> {
     /// The name has a NUL in it, or the operating system refused the thread; `f` is dropped
     /// unrun.
     #[track_caller]
-    pub fn spawn_named<F>(name: impl Into<Cow<'static, str>>, f: F) -> io::Result<Self>
+    pub fn spawn_named<F>(name: impl Into<String>, f: F) -> io::Result<Self>
     where
         F: FnOnce() -> T + Send + 'static,
     {
-        let name = name.into();
+        let name: String = name.into();
         if name.contains('\0') {
             let message = format!("the name of a thread may hold no NUL: {name:?}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let builder = thread::Builder::new().name(name.clone().into_owned());
+        let builder = thread::Builder::new().name(name.clone());
         let (job, handle) = Job::named(name, f);
         Self::start(builder, job, handle)
     }
