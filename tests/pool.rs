@@ -588,6 +588,24 @@ fn extra_threads_leave_after_their_keep_alive_and_the_core_stays() {
     });
 }
 
+#[test]
+fn what_a_job_submits_runs_elsewhere_while_that_job_blocks() {
+    within_limit(|| {
+        let pool = pool(2);
+        for _ in 0..50 {
+            let inner = pool.clone();
+            let (answer, answered) = channel();
+            let outer = pool.spawn_blocking(move || {
+                inner
+                    .spawn_blocking(move || answer.send(8).unwrap())
+                    .detach();
+                answered.recv().unwrap()
+            });
+            assert_eq!(outer.wait().unwrap(), 8);
+        }
+    });
+}
+
 // ---- threads ---------------------------------------------------------------------------------
 
 #[test]
@@ -1034,6 +1052,33 @@ fn a_job_may_drop_the_last_handle_of_its_pool() {
         drop(open);
         assert_eq!(job.wait().unwrap().wait().unwrap(), 6);
         left.recv().unwrap();
+    });
+}
+
+#[test]
+fn nothing_of_a_pool_outlives_its_handles_and_its_work() {
+    within_limit(|| {
+        let probe = Arc::new(());
+        let witness = probe.clone();
+        let pool = ThreadPool::builder()
+            .core_threads(2)
+            .on_thread_stop(move |_| drop(witness.clone()))
+            .build()
+            .unwrap();
+        let held = Held::new(&pool);
+        let task = pool.spawn(yield_now());
+        let pinned = pool.spawn_pinned(yield_now);
+        let (show, shown) = channel();
+        let late = pool.spawn(suspended(show));
+        let waker: Waker = shown.recv().unwrap();
+        held.release();
+        task.wait().unwrap();
+        pinned.wait().unwrap();
+        waker.wake_by_ref();
+        late.wait().unwrap();
+        drop(pool);
+        drop(waker);
+        eventually("all is dropped", || Arc::strong_count(&probe) == 1);
     });
 }
 

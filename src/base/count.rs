@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-const SHARDS: usize = 8;
+/// Groups of threads.
+pub(crate) const SHARDS: usize = 8;
 
 static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
 
@@ -19,7 +20,8 @@ std::thread_local! {
     static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-fn shard() -> usize {
+/// The group of this thread, below [`SHARDS`].
+pub(crate) fn shard() -> usize {
     SHARD
         .try_with(|shard| {
             if shard.get() == usize::MAX {

@@ -14,8 +14,9 @@ use crate::task::{Ended, Home, Schedule, TaskRef, WakeKind};
 
 /// The home of jobs and tasks that any worker may run.
 ///
-/// One per handle and one per worker: each job holds its home, and so many holders of a single
-/// one would meet at its count of references.
+/// Several per pool and one per worker, each on cache lines of its own: every job holds its
+/// home, and all submitters would meet at the count of references of a single one.
+#[repr(align(128))]
 pub(super) struct Door(pub(super) Arc<Shared>);
 
 impl Schedule for Door {

@@ -49,7 +49,7 @@ use std::time::Duration;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
 use crate::base::clock::deadline_after;
-use crate::base::count::Ticket;
+use crate::base::count::{SHARDS, Ticket, shard};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
@@ -94,7 +94,8 @@ pub struct ThreadPool {
 /// What the clones of a handle share; the last one to go lets the pool end.
 struct Lease {
     shared: Arc<Shared>,
-    door: Arc<Door>,
+    /// One per group of threads.
+    doors: [Arc<Door>; SHARDS],
 }
 
 impl Drop for Lease {
@@ -196,7 +197,7 @@ impl ThreadPool {
 
     fn home(&self) -> Arc<dyn Schedule> {
         let door = worker::with_worker(self.shared().id, |worker| worker.door.clone());
-        door.unwrap_or_else(|| self.lease.door.clone())
+        door.unwrap_or_else(|| self.lease.doors[shard()].clone())
     }
 
     /// Runs a closure that may block, on a thread of the pool.
@@ -517,7 +518,7 @@ impl Lease {
     fn new(shared: &Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             shared: shared.clone(),
-            door: Arc::new(Door(shared.clone())),
+            doors: std::array::from_fn(|_| Arc::new(Door(shared.clone()))),
         })
     }
 }
