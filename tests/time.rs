@@ -1,6 +1,7 @@
 //! What a user of `time` may rely on.
 
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};

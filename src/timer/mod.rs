@@ -1,6 +1,6 @@
 //! Deadlines: nanosecond exact, never early, equal ones in order of registration.
 //!
-//! A [`Timer`] registers where it is polled: with the [timers of the thread](local) while a
+//! A [`Timer`] registers where it is polled: with the [timers of the thread](mod@local) while a
 //! frame of that thread turns them (a loop that runs, a `block_on`), else with the
 //! [driver], one thread for the whole process that exists only while it is needed.
 //! Polled elsewhere the next time, it registers there and leaves the old place. What decides
@@ -11,7 +11,7 @@
 //! * [`entry`]: what a timer and its agenda share.
 //! * [`agenda`]: entries in order, those nobody waits for swept out.
 //! * [`driver`]: the agenda of everybody without a loop, with its thread.
-//! * [`local`]: the agenda of a thread.
+//! * [`mod@local`]: the agenda of a thread.
 
 #![forbid(unsafe_code)]
 

@@ -1,36 +1,21 @@
 //! What is left when a loop closes, is dropped, or loses its thread; what is cancelled.
 
-use crate::OnDrop;
-use crate::guarded;
-use futures_task::Spawn;
-use portage::EventLoop;
-use portage::Executor;
-use portage::ExecutorExt;
-use portage::Job;
-use portage::JoinHandle;
-use portage::event_loop::LoopState;
-use portage::event_loop::ensure_thread_event_loop;
-use portage::event_loop::with_thread_event_loop;
-use portage::promise;
-use portage::promise::Cancel;
-use portage::time::sleep;
-use portage::time::yield_now;
-use std::cell::Cell;
-use std::cell::RefCell;
-use std::future::pending;
-use std::future::poll_fn;
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
-use std::thread;
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
+
+use futures_task::Spawn;
+use portage::event_loop::{LoopState, ensure_thread_event_loop, with_thread_event_loop};
+use portage::promise::Cancel;
+use portage::time::{sleep, yield_now};
+use portage::{EventLoop, Executor, ExecutorExt, Job, JoinHandle, promise};
+
+use crate::{OnDrop, guarded};
 
 #[test]
 fn a_closed_loop_refuses_at_once() {

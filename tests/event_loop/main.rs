@@ -1,6 +1,7 @@
 //! What a user of an `EventLoop` may rely on.
 
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod closing;
 mod nesting;

@@ -1,20 +1,17 @@
 //! Loops, `block_on` and waits inside one another.
 
-use crate::guarded;
-use portage::EventLoop;
-use portage::block_on;
-use portage::event_loop::running_loop;
-use portage::promise;
-use portage::time::sleep;
-use portage::time::yield_now;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::mpsc;
-use std::task::Poll;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use portage::event_loop::running_loop;
+use portage::time::{sleep, yield_now};
+use portage::{EventLoop, block_on, promise};
+
+use crate::guarded;
 
 #[test]
 fn no_run_begins_inside_a_running_loop_of_this_thread() {
