@@ -219,7 +219,8 @@ impl CurrentThreadExecutor {
                 }
                 return Err(Refused::Own(job));
             }
-            if !job.assign(shared.lane.clone()) {
+            // Only a future needs to know the lane, to come back when it is woken.
+            if job.is_future() && !job.assign(shared.lane.clone()) {
                 // Cancelled already.
                 return Ok(());
             }
@@ -228,7 +229,7 @@ impl CurrentThreadExecutor {
                 Err(task) => job = Job::from_task(task),
             }
             // Cancelled while the lane had it: it is done with.
-            if !job.unassign() {
+            if job.is_future() && !job.unassign() {
                 return Ok(());
             }
         }
@@ -238,10 +239,11 @@ impl CurrentThreadExecutor {
 
 impl Executor for CurrentThreadExecutor {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
-        if self.is_own() {
+        let caller = thread_key();
+        if self.shared.owner == caller {
             return Err(SubmitError::own_thread(Some(job)));
         }
-        self.walk(job, Some(thread_key()))
+        self.walk(job, Some(caller))
             .map_err(|refused| match refused {
                 Refused::Own(job) => SubmitError::own_thread(Some(job)),
                 Refused::Finished(job) => SubmitError::finished(Some(job)),

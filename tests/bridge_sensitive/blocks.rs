@@ -190,3 +190,33 @@ fn a_forced_new_loop_inside_a_single_thread_context_does_not_wait_for_itself() {
         assert_ne!(outer, inner);
     });
 }
+
+#[test]
+fn inside_a_frame_the_frame_comes_before_the_block() {
+    within(|| {
+        let caller = here();
+        let inside = async_to_sync(|| {
+            thread_sensitive_context(async {
+                let call = sync_to_async(here);
+                (call.explain(), call.await.unwrap())
+            })
+        });
+        assert_eq!(inside.call().unwrap(), (Route::CallingThread, caller));
+    });
+}
+
+#[test]
+fn sync_code_in_a_block_that_calls_back_stays_on_the_block_s_thread() {
+    within(|| {
+        run(thread_sensitive_context(async {
+            let nested = sync_to_async(|| {
+                let inner = async_to_sync(|| async {
+                    thread_sensitive_context(async { sync_to_async(here).await.unwrap() }).await
+                });
+                (here(), inner.call().unwrap())
+            });
+            let (outer, inner) = nested.await.unwrap();
+            assert_eq!(outer, inner);
+        }));
+    });
+}

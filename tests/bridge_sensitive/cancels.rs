@@ -226,3 +226,71 @@ fn a_dropped_call_whose_code_panics_is_quiet() {
         assert!(!reports.iter().any(|text| text.contains("abandoned")));
     });
 }
+
+#[test]
+fn a_cancel_reaches_a_nested_call_on_a_loop_of_its_own() {
+    within(|| {
+        let (pass, passed) = channel();
+        let (tell, dropped) = tell();
+        run(async move {
+            let (started, starts) = promise();
+            let call = sync_to_async(move || {
+                let inner = async_to_sync(move || async move {
+                    let _tell = tell;
+                    started.resolve(()).unwrap();
+                    forever().await;
+                });
+                pass.send(inner.force_new_loop(true).call()).unwrap();
+            });
+            let call = begun(call.into_future());
+            starts.await.unwrap();
+            drop(call);
+        });
+        told(&dropped);
+        let error = passed.recv_timeout(LIMIT).unwrap().unwrap_err();
+        assert!(error.is_cancelled(), "{error:?}");
+    });
+}
+
+#[test]
+fn an_outer_nested_call_is_cancelled_again_after_an_inner_one_has_returned() {
+    within(|| {
+        run(async {
+            let (started, starts) = promise();
+            let (tell, dropped) = tell();
+            let call = sync_to_async(move || {
+                // The first nested call comes and goes; the cancel meets the second.
+                async_to_sync(|| async {}).call().unwrap();
+                let second = async_to_sync(move || async move {
+                    let _tell = tell;
+                    started.resolve(()).unwrap();
+                    forever().await;
+                });
+                second.call()
+            });
+            let call = begun(call.into_future());
+            starts.await.unwrap();
+            drop(call);
+            while dropped.try_recv().is_err() {
+                yield_now().await;
+            }
+        });
+    });
+}
+
+#[test]
+fn dropping_the_frame_s_task_cancels_calls_that_wait_for_the_frame_s_thread() {
+    within(|| {
+        let (tell, dropped) = tell();
+        let call = async_to_sync(move || async move {
+            let (go, gone) = channel::<()>();
+            let holding = begun(sync_to_async(move || gone.recv().is_ok()).into_future());
+            let queued = begun(sync_to_async(move || drop(tell)).into_future());
+            drop(queued);
+            go.send(()).unwrap();
+            holding.await.unwrap()
+        });
+        assert!(call.call().unwrap());
+        dropped.try_recv().expect("the queued closure is gone");
+    });
+}
