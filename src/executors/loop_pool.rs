@@ -54,6 +54,10 @@ struct Roster {
     sweep_at: usize,
 }
 
+/// More loops than this are a mistake: their threads start at once, and a process that runs out
+/// of memory maps while a thread starts is aborted by the standard library.
+const LOOPS_MOST: usize = 4096;
+
 /// A roster shorter than this is not swept.
 const SWEEP_MIN: usize = 64;
 
@@ -76,11 +80,16 @@ impl EventLoopPoolExecutor {
     ///
     /// # Errors
     ///
-    /// `is_invalid` for zero; `is_thread` when the operating system refuses a thread: those
+    /// `is_invalid` for zero and for more than 4096; `is_thread` when the operating system refuses a thread: those
     /// that have started leave again.
     pub fn new(pool_size: usize) -> Result<Self, BuildError> {
         if pool_size == 0 {
             return Err(BuildError::invalid("pool_size: 0, but a pool needs a loop"));
+        }
+        if pool_size > LOOPS_MOST {
+            return Err(BuildError::invalid(format!(
+                "pool_size: {pool_size}, more than {LOOPS_MOST}, the most loops of a pool"
+            )));
         }
         let threads: Result<Vec<_>, _> = (0..pool_size)
             .map(|index| LoopThread::start(format!("portage-loop-{index}")))

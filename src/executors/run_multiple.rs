@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 
 use super::batch::{Next, Results, Runner, Waiting, Why};
+use super::lost::Wakers;
 use super::{AsyncExecutor, place};
 use crate::base::clock::deadline_from;
 use crate::base::contain::{contain, contained_drop};
@@ -129,8 +130,13 @@ async fn drive<F: Future>(future: F, timeout: Option<Duration>) -> Result<F::Out
     let mut future = Box::pin(future);
     let deadline = timeout.and_then(|timeout| deadline_from(Instant::now(), timeout));
     let mut timer = timeout.map(|_| Timer::at(deadline));
+    let mut wakers = Wakers::new();
     let output = poll_fn(|cx| {
-        let polled = contain(|| future.as_mut().poll(cx));
+        let Some(waker) = wakers.lend(cx.waker()) else {
+            return Poll::Ready(Err(JoinError::lost()));
+        };
+        let polled = contain(|| future.as_mut().poll(&mut Cx::from_waker(&waker)));
+        drop(waker);
         let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         match polled {
             Err(payload) => Poll::Ready(Err(JoinError::panicked(payload))),
