@@ -25,7 +25,8 @@
 //!    threads would come too late to be of use, and stay.
 //! 4. No sample to be had: one more for an isolated arrival, within [`UNSEEN_EXTRA`].
 //! 5. Nothing taken for [`patience`]: one more, whatever the sample says. Wrong evidence costs
-//!    time, never liveness.
+//!    time, never liveness. Where more threads want a CPU than there are CPUs, those that run
+//!    get ten times as long.
 
 #![forbid(unsafe_code)]
 
@@ -46,8 +47,9 @@ const UNSEEN_EXTRA: usize = 8;
 /// always seen running.
 const NEARLY_ALL: usize = 6;
 
-/// A backlog that is gone after this time needs no more threads.
-const DRAIN_SOON: Duration = Duration::from_millis(10);
+/// A shrinking backlog that is gone after this time needs no more threads: the starts would
+/// take the CPU time that the jobs need between their sleeps.
+const DRAIN_SOON: Duration = Duration::from_millis(20);
 
 /// The time over which a pace is taken; a tick of the watchdog is no shorter.
 const WINDOW: Duration = Duration::from_micros(150);
@@ -57,7 +59,7 @@ const WINDOW: Duration = Duration::from_micros(150);
 const SHORT: Duration = Duration::from_micros(500);
 
 /// Time without any dequeue before a thread is added where the evidence does not ask for one.
-const STALL: Duration = Duration::from_millis(10);
+pub(super) const STALL: Duration = Duration::from_millis(10);
 
 /// The same for each thread more than one above `core` that would then run: computing jobs that
 /// take this long each are rare, and jobs that spin until a queued one has run are broken but
@@ -111,6 +113,8 @@ pub(super) struct Load {
     pub(super) stalled: Duration,
     /// The time in which the backlog is gone at the pace at which jobs end; `None`: none ends.
     pub(super) drain: Option<Duration>,
+    /// More threads are runnable than there are CPUs; asked for in a stall only.
+    pub(super) crowded: bool,
     /// The look is made for one arrival that found the queue empty.
     pub(super) isolated: bool,
     /// An extra worker asks: its keep-alive has run out.
@@ -177,9 +181,9 @@ fn wanted(load: &Load, limits: &Limits, coming: usize) -> usize {
             return more;
         }
     }
-    usize::from(
-        load.stalled >= patience(running.saturating_add(coming).saturating_sub(limits.core)),
-    )
+    let surplus = running.saturating_add(coming).saturating_sub(limits.core);
+    let crowd = if load.crowded && blocked == 0 { 10 } else { 1 };
+    usize::from(load.stalled >= patience(surplus).saturating_mul(crowd))
 }
 
 /// How long nothing may be taken before one more thread starts, with `surplus` threads above
@@ -324,6 +328,9 @@ mod tests {
             ("backlog, unseen", busy, Plan::Keep),
             ("stalled, unseen", Load { stalled: ms(10), ..busy }, Plan::Grow(1)),
             ("stalled, computing: core + 1", Load { stalled: ms(10), seen: sample(0, 2), ..busy }, Plan::Grow(1)),
+            ("stalled in a crowd", Load { stalled: ms(99), crowded: true, seen: sample(0, 2), ..busy }, Plan::Keep),
+            ("stalled for long in a crowd", Load { stalled: ms(100), crowded: true, seen: sample(0, 2), ..busy }, Plan::Grow(1)),
+            ("stalled in a crowd, one asleep", Load { threads: 3, stalled: ms(10), crowded: true, seen: sample(1, 2), ..busy }, Plan::Grow(1)),
             ("not yet stalled", Load { stalled: ms(9), seen: sample(0, 2), ..busy }, Plan::Keep),
             ("stalled, computing, core + 1 there", Load { threads: 3, stalled: ms(999), seen: sample(0, 3), ..busy }, Plan::Keep),
             ("stalled for long", Load { threads: 3, stalled: ms(1_000), seen: sample(0, 3), ..busy }, Plan::Grow(1)),
@@ -352,6 +359,7 @@ mod tests {
                         seen: sample(8, 0),
                         stalled: Duration::MAX,
                         drain: None,
+                        crowded: true,
                         isolated: true,
                         looker: true,
                         rested: true,

@@ -213,8 +213,16 @@ impl Eyes {
 
     /// How long a worker must sleep that may want a lock.
     fn settle_lock(&mut self) -> Duration {
-        let crowded = *self.crowded.get_or_insert_with(|| self.files.is_crowded());
-        if crowded { SETTLE_CROWDED } else { SETTLE_LOCK }
+        if self.is_crowded() {
+            SETTLE_CROWDED
+        } else {
+            SETTLE_LOCK
+        }
+    }
+
+    /// Are there more runnable threads than CPUs, as far as one can tell?
+    pub(super) fn is_crowded(&mut self) -> bool {
+        *self.crowded.get_or_insert_with(|| self.files.is_crowded())
     }
 
     /// Sleepers of the last look that were not asleep for long enough to tell.

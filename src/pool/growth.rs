@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use crate::base::park::{Parker, Unparker};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::pool::builder::Starter;
-use crate::pool::elastic::{Backoff, Limits, Load, Pace, Plan, Seen, plan};
+use crate::pool::elastic::{Backoff, Limits, Load, Pace, Plan, STALL, Seen, plan};
 use crate::pool::evidence::{Eyes, Moment, Phase, Pulse, SAMPLE};
 use crate::pool::watchdog::{Alarm, CALM_TICKS, FIRST_TICK, Rest, TICK, Watch};
 
@@ -356,6 +356,7 @@ impl Growth {
             false => SETTLE,
         };
         load.seen = self.sample(sight, &counts, now, settle);
+        load.crowded = load.stalled >= STALL && sight.eyes.is_crowded();
         let plan = plan(&load, &self.limits);
         if plan != Plan::Keep {
             // A thread that was started for a stall has as long as the one before it.
