@@ -1,12 +1,17 @@
 //! The scenarios: what is done, by whom, and what is asked of it.
 
 mod batch;
+mod blocking;
+mod context;
 mod fire_and_forget;
 mod lane;
 mod memory;
 mod promise;
 mod round_trip;
+mod service;
+mod shutdown;
 mod tasks;
+mod timers;
 mod tree;
 
 use std::time::Instant;
@@ -24,14 +29,24 @@ pub const ALL: &[Scenario] = &[
     round_trip::AWAITED,
     batch::THOUSAND,
     tree::DEPTH_16,
+    blocking::SLEEPERS_200,
+    blocking::SLEEPERS_1000,
+    blocking::SLEEPERS_30,
+    blocking::LONG_CPU,
+    blocking::SHORT_CPU,
+    blocking::MIXED,
     tasks::SPAWN_AND_JOIN,
     tasks::PING_PONG,
     tasks::YIELD,
+    timers::SLEEPS_10000,
     lane::CLOSURES_FROM_ANOTHER,
     promise::ONE_THREAD,
     promise::TWO_THREADS,
+    context::VARIABLES,
     memory::PER_JOB,
     memory::IDLE,
+    shutdown::CANCEL_QUEUED,
+    service::OFFLOADING,
 ];
 
 /// Nanoseconds that `work` takes, for each of `count`.
