@@ -233,6 +233,15 @@ impl TaskRef {
         self.0
     }
 
+    /// A move has given up this driver already, with `release` as the duty.
+    pub(super) fn given_up(self, release: Release) {
+        let cell = ManuallyDrop::new(self).0;
+        if release == Release::Free {
+            // SAFETY: the word says that no reference is left; we were the last.
+            unsafe { free(cell) }
+        }
+    }
+
     pub(super) fn header(&self) -> &Header {
         // SAFETY: this reference is a driver, drivers hold the cell (invariant 1).
         unsafe { self.0.as_ref() }
@@ -338,7 +347,7 @@ pub(super) unsafe fn release_driver(cell: NonNull<Header>) {
 /// # Safety
 ///
 /// 1. No reference to the cell is left.
-unsafe fn free(cell: NonNull<Header>) {
+pub(super) unsafe fn free(cell: NonNull<Header>) {
     // SAFETY: duty 1; the vtable was made for this cell.
     contained_drop(Freeing(unsafe { (*cell.as_ptr()).vtable }, cell));
 }

@@ -7,10 +7,12 @@
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use super::cell::{Header, Hold, completion};
+use super::cell::{Header, Hold, TaskRef, completion, free, release_holder};
 use super::schedule::{Completion, Ended};
 use super::side::Side;
-use super::state::{DONE, HANDLE, REPORTED, STARTED, SUSPENDED, Snapshot, Take, WATCHED};
+use super::state::{
+    DONE, Finish, HANDLE, Leave, REPORTED, Release, STARTED, SUSPENDED, Snapshot, WATCHED,
+};
 use super::typed::Typed;
 use super::unhandled;
 use super::watch::Callback;
@@ -22,21 +24,22 @@ use crate::join_error::{Family, JoinError};
 ///
 /// # Safety
 ///
-/// 1. `cell` is a live `Cell<W, T, S>`.
+/// 1. The cell of `task` is a `Cell<W, T, S>`.
 /// 2. The caller owns the work, which is gone, and the slot, which is empty.
-pub(super) unsafe fn finish<W, T, S: Side + 'static>(
-    cell: NonNull<Header>,
-    outcome: Result<T, JoinError>,
-) {
-    // SAFETY: duty 1; the caller's reference holds the cell throughout.
-    let header = unsafe { cell.as_ref() };
+pub(super) unsafe fn finish<W, T, S: Side + 'static>(task: TaskRef, outcome: Result<T, JoinError>) {
+    let header = task.header();
     let family = outcome.as_ref().err().map(JoinError::family);
     let filled = fills_slot(family);
     if filled {
         // SAFETY: duties 1 and 2.
-        unsafe { Typed::<W, T, S>::fill(cell, outcome) };
+        unsafe { Typed::<W, T, S>::fill(task.cell(), outcome) };
     }
-    end(header, family, filled, false);
+    let how = completion(family);
+    account(header, how);
+    match header.word.turn(|now| now.finish(family, filled)) {
+        (_, Finish::Gone(release)) => task.given_up(release),
+        (old, Finish::Stay) => published(header, old, filled, how),
+    }
 }
 
 /// Values and errors with a content of their own go into the slot, the rest into the word.
@@ -47,6 +50,14 @@ fn fills_slot(family: Option<Family>) -> bool {
 /// Writes the executor's account, publishes, then tells.
 pub(super) fn end(header: &Header, family: Option<Family>, output: bool, keep_work: bool) {
     let how = completion(family);
+    account(header, how);
+    let old = header
+        .word
+        .change(|now| now.publish(family, output, keep_work));
+    published(header, old, output, how);
+}
+
+fn account(header: &Header, how: Completion) {
     let now = header.word.load();
     if let Some(home) = header.home() {
         home.ended(Ended {
@@ -56,10 +67,6 @@ pub(super) fn end(header: &Header, family: Option<Family>, output: bool, keep_wo
             how,
         });
     }
-    let old = header
-        .word
-        .change(|now| now.publish(family, output, keep_work));
-    published(header, old, output, how);
 }
 
 /// After the publication: an outcome that nobody waits for goes, everybody else is told.
@@ -178,17 +185,32 @@ pub(super) fn watch(header: &Header, waker: &Waker) -> bool {
 }
 
 /// The reading half goes: its waker goes, and an outcome that is there.
-pub(super) fn leave(header: &Header) {
+///
+/// # Safety
+///
+/// 1. The caller owns the reading half of the live cell, and does not use it after.
+pub(super) unsafe fn leave(cell: NonNull<Header>) {
+    // SAFETY: the reading half of duty 1 holds the cell until the turn.
+    let header = unsafe { cell.as_ref() };
     if header.word.peek().has(WATCHED) {
         let waker = header.watchers.lock().waker.take();
         if let Err(payload) = contain(|| drop(waker)) {
             discard(payload);
         }
     }
-    if header.word.turn(Snapshot::leave) == Take::Slot {
-        let how = completion(header.word.load().family());
-        // SAFETY: the turn has set TAKEN for us.
-        unsafe { discard_output(header, how) };
+    match header.word.turn(Snapshot::leave) {
+        Leave::Gone(Release::Free) => {
+            // SAFETY: the word says that no reference is left; we were the last.
+            unsafe { free(cell) }
+        }
+        Leave::Gone(_) => {}
+        Leave::Slot => {
+            let how = completion(header.word.load().family());
+            // SAFETY: the turn has set TAKEN for us.
+            unsafe { discard_output(header, how) };
+            // SAFETY: the reading half has kept its holder, and gives it up here.
+            unsafe { release_holder(cell) };
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::run::{FutureTable, JobTable, PromiseTable};
 use super::schedule::Schedule;
 use super::side::{Chain, Derived, Named, Plain, Settling, Side, Writing};
 use super::span::Span;
-use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, Snapshot};
+use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, SOURCE, Snapshot};
 use crate::base::sync::Arc;
 use crate::context::Context;
 use crate::join_error::JoinError;
@@ -274,7 +274,7 @@ impl<T> Writer<T> {
 
     /// Publishes `outcome`; gives it back when the promise was cancelled before its start.
     pub(crate) fn resolve(self, outcome: Result<T, JoinError>) -> Result<(), Result<T, JoinError>> {
-        self.cell().side.forget_upstream();
+        self.forget_source();
         // SAFETY: this is the one writer of a live promise, and it is used up.
         unsafe { end::resolve::<T, Writing>(self.cell, outcome) }
     }
@@ -301,11 +301,19 @@ impl<T> Writer<T> {
         self.cell().side.forget_waker();
     }
 
+    /// Lets go of what [`Writer::cancel_with`] has set; most promises have nothing.
+    fn forget_source(&self) {
+        let cell = self.cell();
+        if cell.header.word.peek().has(SOURCE) {
+            cell.side.forget_upstream();
+        }
+    }
+
     /// Cancels `source` when the reader tells this promise to stop, now if it has.
     pub(crate) fn cancel_with(&self, source: Hold, chain: Chain) {
         let cell = self.cell();
         cell.side.cancel_when_told(source, chain);
-        if cell.header.word.load().has(CANCEL | PREVENTED | DONE) {
+        if cell.header.word.set(SOURCE).has(CANCEL | PREVENTED | DONE) {
             cell.side.told();
         }
     }
@@ -317,7 +325,7 @@ impl<T> Writer<T> {
 
 impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
-        self.cell().side.forget_upstream();
+        self.forget_source();
         // SAFETY: the writer owns one driver and gives it up here.
         unsafe { release_driver(self.cell) }
     }

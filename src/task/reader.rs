@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
-use super::cell::{Cancel, Header, Hold, HomeRef, TaskRef, bare, is_cancelled, release_holder};
+use super::cell::{Cancel, Header, Hold, HomeRef, TaskRef, bare, is_cancelled};
 use super::control;
 use super::end;
 use super::id::TaskId;
@@ -151,10 +151,8 @@ impl<T> Reader<T> {
 
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
-        let header = self.header();
-        end::leave(header);
-        // SAFETY: the reading half owns one holder and gives it up here.
-        unsafe { release_holder(self.cell) }
+        // SAFETY: this is the reading half, which ends here.
+        unsafe { end::leave(self.cell) }
     }
 }
 

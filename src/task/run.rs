@@ -132,7 +132,7 @@ where
     let ran = unsafe { inside(header, work) };
     let outcome = ran.unwrap_or_else(|payload| Err(JoinError::panicked(payload)));
     // SAFETY: the work is used up, the slot is free, and we own both.
-    unsafe { finish::<F, T, S>(task.cell(), outcome) }
+    unsafe { finish::<F, T, S>(task, outcome) }
 }
 
 /// # Safety
@@ -179,7 +179,7 @@ where
         Ok(Err(payload)) | Err(payload) => Err(JoinError::panicked(payload)),
     };
     // SAFETY: the work is dropped, the slot is free, and we own both.
-    unsafe { finish::<F, F::Output, S>(task.cell(), outcome) }
+    unsafe { finish::<F, F::Output, S>(task, outcome) }
 }
 
 /// The poll said pending: lets go of the future, or does what was asked meanwhile.

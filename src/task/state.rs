@@ -54,6 +54,8 @@ pub(super) const ORPHAN: u64 = 1 << 13;
 pub(super) const FUTURE: u64 = 1 << 14;
 /// The executor is assigned after birth, under the watchers' lock; fixed at birth.
 pub(super) const LATE: u64 = 1 << 15;
+/// A promise has a source that it cancels; set by its writer alone.
+pub(super) const SOURCE: u64 = 1 << 19;
 /// The family of the outcome: zero is a value.
 const FAMILY: u64 = 0b111 << FAMILY_SHIFT;
 const FAMILY_SHIFT: u32 = 16;
@@ -151,6 +153,26 @@ pub(super) enum Release {
     Lose,
     /// Nobody can wake the future: queue it, to be dropped there. The reference goes along.
     Orphan,
+}
+
+/// Duty of a party that publishes the end and gives up its driver.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// Published, and the driver is given up: what is left to do with the reference.
+    Gone(Release),
+    /// Published; tell, or drop the outcome, and then give up the driver.
+    Stay,
+}
+
+/// Duty of the reading half that goes.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// The slot is yours: drop the outcome, then give up the reference.
+    Slot,
+    /// The reference is given up.
+    Gone(Release),
 }
 
 /// What a reader finds.
@@ -360,6 +382,25 @@ impl Snapshot {
         next.with_family(family)
     }
 
+    /// A runner publishes the end and, if nobody has to be told and nothing to be dropped,
+    /// gives up its driver in the same move.
+    pub(super) fn finish(
+        self,
+        family: Option<Family>,
+        output: bool,
+    ) -> ((Self, Finish), Option<Self>) {
+        let next = self.publish(family, output, false);
+        if self.has(WATCHED) {
+            return ((self, Finish::Stay), Some(next));
+        }
+        if output && !self.has(HANDLE) {
+            // Nobody can see what a sole owner would publish.
+            return ((self, Finish::Stay), (!self.is_alone()).then_some(next));
+        }
+        let (release, gone) = next.driver_gone();
+        ((self, Finish::Gone(release)), gone)
+    }
+
     /// A promise publishes what it has put into the slot and learns what the word said before;
     /// `None` when it was cancelled before.
     pub(super) fn resolve(
@@ -388,14 +429,16 @@ impl Snapshot {
         (duty, Some(self.with(TAKEN)))
     }
 
-    /// The reading half goes; whoever sees both `DONE` and no `HANDLE` first takes the slot.
-    pub(super) fn leave(self) -> (Take, Option<Self>) {
-        let next = self.without(HANDLE);
+    /// The reading half goes, with its reference unless the slot is left to it; whoever sees
+    /// both `DONE` and no `HANDLE` first takes the slot.
+    pub(super) fn leave(self) -> (Leave, Option<Self>) {
         let (duty, taken) = self.take();
-        (
-            duty,
-            Some(taken.map_or(next, |taken| taken.without(HANDLE))),
-        )
+        let next = taken.unwrap_or(self).without(HANDLE);
+        if duty == Take::Slot {
+            return (Leave::Slot, Some(next));
+        }
+        let (release, gone) = next.holder_gone();
+        (Leave::Gone(release), gone)
     }
 
     /// Somebody wants the failure reported; true for the first, while nobody took it.
@@ -433,27 +476,31 @@ impl Snapshot {
             }
             return (Release::Lose, Some(self.with(RUNNING).without(SCHEDULED)));
         }
-        let next = Self(self.0 - DRIVER - HOLDER);
-        (next.emptied(), Some(next))
+        self.given_up(DRIVER + HOLDER)
     }
 
     pub(super) fn holder_gone(self) -> (Release, Option<Self>) {
-        let next = Self(self.0 - HOLDER);
-        (next.emptied(), Some(next))
+        self.given_up(HOLDER)
     }
 
-    fn emptied(self) -> Release {
-        if self.holders() == 0 {
-            Release::Free
-        } else {
-            Release::Nothing
+    /// The last reference goes without a move: nobody is left who could see it, and the look
+    /// at the word was an Acquire.
+    fn given_up(self, references: u64) -> (Release, Option<Self>) {
+        if self.holders() == 1 {
+            return (Release::Free, None);
         }
+        (Release::Nothing, Some(Self(self.0 - references)))
+    }
+
+    /// Is there one reference, that of the driver who asks?
+    fn is_alone(self) -> bool {
+        self.drivers() == 1 && self.holders() == 1
     }
 }
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(u64, &str); 16] = [
+        const NAMES: [(u64, &str); 17] = [
             (STARTED, "started"),
             (PREVENTED, "prevented"),
             (RUNNING, "running"),
@@ -470,6 +517,7 @@ impl fmt::Debug for Snapshot {
             (ORPHAN, "orphan"),
             (FUTURE, "future"),
             (LATE, "late"),
+            (SOURCE, "source"),
         ];
         let mut set = f.debug_set();
         NAMES

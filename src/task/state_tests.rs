@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, HANDLE, HOLDERS, LATE, ORPHAN, OUTPUT, PREVENTED,
-    REPORTED, RUNNING, Release, SCHEDULED, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN,
-    Take, WATCHED, WORK, Wake,
+    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, Finish, HANDLE, HOLDERS, LATE, Leave, ORPHAN,
+    OUTPUT, PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, STARTED, SUSPENDED, Snapshot, Stop,
+    Suspend, TAKEN, Take, WATCHED, WORK, Wake,
 };
 use crate::join_error::Family;
 
@@ -113,22 +113,48 @@ fn the_last_driver_of_a_pending_cell_has_a_duty() {
         Release::Nothing,
         "the handle holds it"
     );
-    let left = after(done.leave());
-    assert_eq!(
-        left.holder_gone().0,
-        Release::Nothing,
-        "the driver holds it"
-    );
-    assert_eq!(after(left.holder_gone()).driver_gone().0, Release::Free);
+    let taken = after(done.take());
+    let (left, gone) = taken.leave();
+    assert_eq!(left, Leave::Gone(Release::Nothing), "the driver holds it");
+    let last = gone.unwrap();
+    assert_eq!(last.driver_gone(), (Release::Free, None), "without a move");
+}
+
+#[test]
+fn an_end_gives_up_its_driver_unless_something_is_left_to_do() {
+    let running = after(Snapshot::born(JOB).claim());
+    let ((_, duty), ended) = running.finish(None, true);
+    assert_eq!(duty, Finish::Gone(Release::Nothing));
+    let ended = ended.unwrap();
+    assert!(ended.has(DONE) && ended.has(OUTPUT) && !ended.has(TAKEN));
+    let taken = after(ended.take());
+    assert_eq!(taken.leave(), (Leave::Gone(Release::Free), None));
+
+    let watched = running.with(WATCHED);
+    let ((old, duty), ended) = watched.finish(None, true);
+    assert_eq!((old, duty), (watched, Finish::Stay));
+    assert!(ended.unwrap().has(DONE) && ended.unwrap().drivers() == 1);
+
+    let (left, alone) = running.leave();
+    assert_eq!(left, Leave::Gone(Release::Nothing));
+    let ((_, duty), ended) = alone.unwrap().finish(None, true);
+    assert_eq!((duty, ended), (Finish::Stay, None), "nobody could see it");
+    let held = alone.unwrap().holder_added();
+    let ((_, duty), ended) = held.finish(None, true);
+    assert_eq!(duty, Finish::Stay, "the outcome is dropped by the runner");
+    assert!(ended.unwrap().has(TAKEN));
+    let ((_, duty), _) = alone.unwrap().finish(Some(Family::Lost), false);
+    assert_eq!(duty, Finish::Gone(Release::Free));
 }
 
 #[test]
 fn the_slot_goes_to_exactly_one_of_reader_and_publisher() {
     let running = after(Snapshot::born(JOB).claim());
     let done = running.publish(None, true, false);
-    assert_eq!(done.leave().0, Take::Slot);
+    assert_eq!(done.leave().0, Leave::Slot);
     assert_eq!(done.take().0, Take::Slot);
-    assert_eq!(after(done.take()).leave().0, Take::Taken);
+    let after_take = after(done.take()).leave().0;
+    assert_eq!(after_take, Leave::Gone(Release::Nothing));
     let left = after(running.leave());
     assert!(left.publish(None, true, false).has(TAKEN));
 }
