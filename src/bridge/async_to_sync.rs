@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::{Location, resume_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::event_loop::{EventLoop, LoopHandle, LoopState};
 use crate::executor::{Executor, Job};
 use crate::join_error::JoinError;
 use crate::promise::{Promise, promise};
+use crate::task::report_stray_panic;
 
 /// Prepares a call of async code from blocking code; [`call`](AsyncToSync::call) blocks for it.
 ///
@@ -141,7 +143,7 @@ impl<C> AsyncToSync<C> {
             let future = create();
             async move {
                 let _gather = gather;
-                future.await
+                to_the_end(future).await
             }
         };
         let mut context = carried.carried_by(before);
@@ -268,4 +270,22 @@ where
         Poll::Pending => told.as_mut().poll(cx).map(|()| None),
     })
     .await
+}
+
+/// Drives `future`; a panic of its destructor is reported and does not cost the outcome.
+async fn to_the_end<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(Some(future));
+    let outcome = poll_fn(|cx| {
+        let future = future.as_mut().as_pin_mut();
+        let future = future.expect("the future stays until it is done");
+        match contain(|| future.poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    })
+    .await;
+    if let Err(payload) = contain(|| future.set(None)) {
+        report_stray_panic("the drop of a future", Location::caller(), payload);
+    }
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
 }

@@ -28,7 +28,7 @@ use std::pin::pin;
 use std::task::{Context as PollContext, Poll, Wake, Waker};
 use std::thread::ThreadId;
 
-use crate::base::contain::{Payload, contain, discard, message};
+use crate::base::contain::{Payload, contain};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::current_thread::lane::{Lane, NoBegin};
@@ -37,7 +37,7 @@ use crate::entered::{Parking, run_lane_job, thread_key};
 use crate::error::{RunError, SubmitError};
 use crate::executor::{Executor, Job};
 use crate::promise::JoinHandle;
-use crate::task::{Home, Schedule, TaskId, TaskRef, WakeKind, report_failure};
+use crate::task::{Home, Schedule, TaskRef, WakeKind, report_stray_panic};
 use crate::timer::Timers;
 
 /// At most so many timers fire between two looks at the future.
@@ -315,10 +315,7 @@ fn drive<F: Future>(future: F) -> Result<F::Output, Payload> {
         }
     };
     if let Err(payload) = contain(|| future.set(None)) {
-        let text = message(&*payload).unwrap_or("no text");
-        let text = format!("panic in the drop of a future: {text}");
-        report_failure(TaskId::fresh(), None, Location::caller(), &text);
-        discard(payload);
+        report_stray_panic("the drop of a future", Location::caller(), payload);
     }
     outcome
 }

@@ -79,5 +79,5 @@ pub(crate) use make::{
 pub(crate) use reader::Reader;
 pub(crate) use schedule::{Ended, Home, Schedule, Waits, WakeKind};
 pub(crate) use side::{Chain, Origin};
-pub(crate) use unhandled::report_failure;
+pub(crate) use unhandled::{report_failure, report_stray_panic};
 pub(crate) use watch::Callback;

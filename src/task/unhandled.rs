@@ -119,6 +119,18 @@ pub(super) fn report_panic(header: &Header, place: &str, payload: Box<dyn Any + 
     discard(payload);
 }
 
+/// Reports a panic of user code that belongs to no task, and contains the payload.
+pub(crate) fn report_stray_panic(
+    place: &str,
+    at: &'static Location<'static>,
+    payload: Box<dyn Any + Send>,
+) {
+    let text = message(&*payload).unwrap_or("no text");
+    let text = format!("panic in {place}: {text}");
+    report_failure(TaskId::fresh(), None, at, &text);
+    discard(payload);
+}
+
 /// Reports a failure of the task with this id.
 pub(crate) fn report_failure(
     task: TaskId,

@@ -339,3 +339,27 @@ fn in_a_thread_local_destructor_a_call_ends_one_way_or_the_other() {
         assert!(!told.recv_timeout(LIMIT).expect("no panic, no hang"));
     }
 }
+
+#[test]
+fn a_panic_in_the_drop_of_the_async_code_does_not_cost_its_value() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("bomb");
+        }
+    }
+    fn armed() -> impl Future<Output = i32> {
+        let bomb = Bomb;
+        poll_fn(move |_| {
+            let _kept = &bomb;
+            Poll::Ready(1)
+        })
+    }
+    within(|| {
+        assert_eq!(async_to_sync(armed).call().unwrap(), 1);
+        run(async {
+            let nested = sync_to_async(|| async_to_sync(armed).call().unwrap());
+            assert_eq!(nested.await.unwrap(), 1);
+        });
+    });
+}
