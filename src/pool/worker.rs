@@ -61,6 +61,9 @@ const SHORT: Duration = Duration::from_micros(2);
 /// How long a poll may keep what it has woken from others.
 const PATIENCE: Duration = Duration::from_millis(2);
 
+/// What the core has on top of twice the keep-alive, which may be zero.
+const CORE_STAYS: Duration = Duration::from_millis(100);
+
 /// The stack that the standard library gives a thread.
 const STACK_DEFAULT: usize = 2 << 20;
 
@@ -471,15 +474,23 @@ impl Worker {
         }
     }
 
-    /// When this worker's keep-alive runs out; never for one of the core.
+    /// When this worker's keep-alive runs out; never while there are no more than the core.
+    ///
+    /// The extra ones have the higher indices. One of the lower leaves only long after them, in
+    /// the place of an extra one that cannot, because it has pinned tasks or is blocked.
     fn rest_until(&self) -> Option<Instant> {
-        if self.shared.census.now().threads() <= self.shared.settings.core
+        let settings = &self.shared.settings;
+        if self.shared.census.now().threads() <= settings.core
             || self.seat.pinned.load(Ordering::Acquire) > 0
             || self.driver.live() > 0
         {
             return None;
         }
-        Instant::now().checked_add(self.shared.settings.keep_alive)
+        let mut time = settings.keep_alive;
+        if self.seat.index < settings.core {
+            time = time.saturating_mul(2).saturating_add(CORE_STAYS);
+        }
+        Instant::now().checked_add(time)
     }
 
     /// The keep-alive has run out and nobody counts on this worker: may it leave?
