@@ -82,7 +82,8 @@ pub(super) struct Entry {
 /// Who waits for room.
 struct Adder {
     entry: Entry,
-    waker: Waker,
+    /// Gone once it was called.
+    waker: Option<Waker>,
     holds_up: Vec<u64>,
 }
 
@@ -160,10 +161,15 @@ impl State {
         self.line.is_empty() && only_own || !own.is_empty() && self.is_stuck(&also)
     }
 
-    /// The wakers of the closers that may go on.
-    fn wake_closers(&self) -> Vec<Waker> {
-        let over = self.closers.values().filter(|c| self.is_over(&c.holds_up));
-        over.map(|closer| closer.waker.clone()).collect()
+    /// The wakers of the closers that may go on; those come back if they may not.
+    fn wake_closers(&mut self) -> Vec<Waker> {
+        let over = |(key, closer): (&u64, &Closer)| {
+            let may_go_on = self.is_over(&closer.holds_up);
+            may_go_on.then_some(*key)
+        };
+        let over: Vec<u64> = self.closers.iter().filter_map(over).collect();
+        let closers = over.iter().filter_map(|key| self.closers.remove(key));
+        closers.map(|closer| closer.waker).collect()
     }
 }
 
@@ -245,8 +251,6 @@ impl Shared {
 
     /// Goes in, or waits for room in line with others; `waker` hears of a place and of a close.
     pub(super) fn enter_or_wait(&self, entry: Entry, waker: Waker, waits: Waits) -> Entrance {
-        // What can be handed over must not wait for this caller to come back.
-        drop(self.hand_over(None));
         let own = self.held_up_by_caller(waits);
         let mut waker = Some(waker);
         let (entrance, wakers) = {
@@ -264,7 +268,7 @@ impl Shared {
                 let arrival = state.number();
                 let adder = Adder {
                     entry,
-                    waker: waker.take().expect("not used up yet"),
+                    waker: waker.take(),
                     holds_up: own,
                 };
                 state.adders.insert(arrival, adder);
@@ -287,7 +291,7 @@ impl Shared {
             return Some(Ok(()));
         };
         if !closed {
-            let old = std::mem::replace(&mut adder.waker, waker);
+            let old = adder.waker.replace(waker);
             drop(state);
             contained_drop(old);
             return None;
@@ -396,13 +400,40 @@ impl Shared {
                 break;
             };
             state.admit(adder.entry);
-            wakers.push(adder.waker);
+            wakers.extend(adder.waker);
         }
         wakers
     }
 
     /// The jobs with slots that cannot end before the caller goes on.
+    ///
+    /// What may start is handed over first: the caller may be inside the very call that hands
+    /// over, and nobody else would do it before it goes on.
     fn held_up_by_caller(&self, waits: Waits) -> Vec<u64> {
+        let look = || match waits {
+            Waits::Task => self.running_task(),
+            Waits::Thread => self.bound_to_this_thread(),
+        };
+        let own = look();
+        if own.is_empty() {
+            return own;
+        }
+        drop(self.hand_over(None));
+        look()
+    }
+
+    /// The innermost task of this thread, if it is one of ours.
+    fn running_task(&self) -> Vec<u64> {
+        let Some(running) = task::innermost() else {
+            return Vec::new();
+        };
+        let state = self.state.lock();
+        let mine = state.slots.iter().filter(|(_, hold)| hold.id() == running);
+        mine.map(|(ticket, _)| *ticket).collect()
+    }
+
+    /// What runs on this very stack, or on a loop of this thread.
+    fn bound_to_this_thread(&self) -> Vec<u64> {
         let slots: Vec<(u64, Hold)> = {
             let state = self.state.lock();
             let slots = state.slots.iter();
@@ -410,14 +441,11 @@ impl Shared {
                 .map(|(ticket, hold)| (*ticket, hold.clone()))
                 .collect()
         };
-        let holds_up = |hold: &Hold| match waits {
-            Waits::Task => task::innermost() == Some(hold.id()),
-            Waits::Thread => {
-                let origin = hold.origin();
-                task::is_running_here(origin.id) || origin.home == Home::Thread(thread_key())
-            }
+        let bound = |hold: &Hold| {
+            let origin = hold.origin();
+            task::is_running_here(origin.id) || origin.home == Home::Thread(thread_key())
         };
-        let mine = slots.iter().filter(|(_, hold)| holds_up(hold));
+        let mine = slots.iter().filter(|(_, hold)| bound(hold));
         mine.map(|(ticket, _)| *ticket).collect()
     }
 
@@ -430,8 +458,11 @@ impl Shared {
                 Close::CancelPending => std::mem::take(&mut state.line),
                 Close::Drain => BTreeMap::new(),
             };
-            let adders = state.adders.values().map(|adder| adder.waker.clone());
-            (line, adders.collect())
+            let adders = state.adders.values_mut();
+            (
+                line,
+                adders.filter_map(|adder| adder.waker.take()).collect(),
+            )
         };
         wake(wakers);
         for entry in line.into_values() {
@@ -441,7 +472,6 @@ impl Shared {
 
     /// Is all over, as far as it can be before the caller goes on? Else leaves `waker`.
     pub(super) fn look_for_end(&self, key: &mut Option<u64>, waker: &Waker, waits: Waits) -> bool {
-        drop(self.hand_over(None));
         let own = self.held_up_by_caller(waits);
         let waker = waker.clone();
         let mut state = self.state.lock();
@@ -482,7 +512,6 @@ impl Schedule for Shared {
     }
 
     fn wait_begins(&self, waits: Waits) -> bool {
-        drop(self.hand_over(None));
         let own = self.held_up_by_caller(waits);
         let wakers = {
             let mut state = self.state.lock();

@@ -328,12 +328,3 @@ fn an_async_job_on_a_lane_is_driven_to_its_end() {
     });
     assert_eq!(lane.run_until_future(finished).unwrap().unwrap(), 5);
 }
-
-#[test]
-fn without_an_executor_the_global_pool_serves() {
-    let _watchdog = watchdog(30);
-    let queue = AsyncExecutionQueue::default();
-    let name = queue.add_task(|| std::thread::current().name().map(str::to_owned));
-    let name = name.unwrap().wait().unwrap().unwrap_or_default();
-    assert!(name.starts_with("portage-"), "{name}");
-}
