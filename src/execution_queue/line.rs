@@ -434,19 +434,21 @@ impl Shared {
 
     /// What runs on this very stack, or on a loop of this thread.
     fn bound_to_this_thread(&self) -> Vec<u64> {
-        let slots: Vec<(u64, Hold)> = {
-            let state = self.state.lock();
-            let slots = state.slots.iter();
-            slots
-                .map(|(ticket, hold)| (*ticket, hold.clone()))
-                .collect()
-        };
         let bound = |hold: &Hold| {
             let origin = hold.origin();
             task::is_running_here(origin.id) || origin.home == Home::Thread(thread_key())
         };
-        let mine = slots.iter().filter(|(_, hold)| bound(hold));
-        mine.map(|(ticket, _)| *ticket).collect()
+        let mine = self.slots().into_iter().filter(|(_, hold)| bound(hold));
+        mine.map(|(ticket, _)| ticket).collect()
+    }
+
+    /// To be looked at without the lock: executors are asked, and not for a number only.
+    fn slots(&self) -> Vec<(u64, Hold)> {
+        let state = self.state.lock();
+        let slots = state.slots.iter();
+        slots
+            .map(|(ticket, hold)| (*ticket, hold.clone()))
+            .collect()
     }
 
     /// Takes nothing more; `CancelPending` also cancels the line.
@@ -525,6 +527,11 @@ impl Schedule for Shared {
         };
         wake(wakers);
         true
+    }
+
+    fn before(&self, may_run: &dyn Fn(&Hold) -> bool) -> Option<Hold> {
+        let mut slots = self.slots().into_iter().map(|(_, hold)| hold);
+        slots.find(|hold| !hold.is_claimed() && may_run(hold))
     }
 
     fn wait_ends(&self) {

@@ -103,16 +103,14 @@ impl<T> JoinHandle<T> {
             return Some(outcome);
         }
         let chain = self.reader.chain();
-        if help != Help::Nobody {
-            if let Some(root) = chain.root.filter(|root| help.may_run(root)) {
-                run_here(&root);
-            }
+        if let Some(root) = &chain.root {
+            help.bring_about(root);
         }
         let parking = Parking::current();
         if !self.reader.is_finished() && is_wait_for_oneself(&self.reader, chain.origin) {
             return Some(Err(JoinError::would_deadlock()));
         }
-        let Some(_told) = Told::begin(&self.reader) else {
+        let Some(_told) = Told::begin(chain.root.as_ref()) else {
             return Some(Err(JoinError::would_deadlock()));
         };
         parking.wait_until(|| self.reader.watch(parking.waker()), deadline);
@@ -125,8 +123,8 @@ struct Told(Option<Arc<dyn Schedule>>);
 
 impl Told {
     /// `None`: the line would not move before this thread goes on.
-    fn begin<T>(reader: &Reader<T>) -> Option<Self> {
-        let line = reader.late_home();
+    fn begin(task: Option<&Hold>) -> Option<Self> {
+        let line = task.and_then(Hold::late_home);
         match &line {
             Some(line) if !line.wait_begins(Waits::Thread) => None,
             _ => Some(Self(line)),
@@ -153,6 +151,21 @@ enum Help {
 }
 
 impl Help {
+    /// Runs the task, or first those that stand before it in a line, as far as this thread may.
+    fn bring_about(self, task: &Hold) {
+        if self == Self::Nobody {
+            return;
+        }
+        while !self.may_run(task) {
+            let line = task.late_home();
+            let Some(before) = line.and_then(|line| line.before(&|task| self.may_run(task))) else {
+                return;
+            };
+            run_here(&before);
+        }
+        run_here(task);
+    }
+
     fn may_run(self, task: &Hold) -> bool {
         let Some(pool) = task.pool() else {
             return false;

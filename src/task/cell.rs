@@ -165,6 +165,18 @@ impl Header {
         true
     }
 
+    /// Whoever has the task as long as nobody has claimed it, where that may change.
+    pub(super) fn late_home(&self) -> Option<Arc<dyn Schedule>> {
+        let now = self.word.load();
+        if !now.has(LATE) || !now.is_unclaimed() {
+            return None;
+        }
+        match self.home()? {
+            HomeRef::Late(home) => Some(home),
+            HomeRef::Fixed(_) => None,
+        }
+    }
+
     /// The executor that queues the task when it is woken.
     pub(super) fn queue(&self) -> Option<HomeRef<'_>> {
         match self.side().settled() {
@@ -422,6 +434,11 @@ impl Hold {
 
     pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
         self.header().spawned_at
+    }
+
+    /// See [`Header::late_home`].
+    pub(crate) fn late_home(&self) -> Option<Arc<dyn Schedule>> {
+        self.header().late_home()
     }
 
     /// The pool whose workers, or a joiner in their place, may run this task's work.

@@ -5,14 +5,13 @@ use std::marker::PhantomData;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
-use super::cell::{Cancel, Header, Hold, HomeRef, TaskRef, bare, is_cancelled};
+use super::cell::{Cancel, Header, Hold, bare, is_cancelled};
 use super::control;
 use super::end;
 use super::id::TaskId;
-use super::run;
 use super::schedule::Schedule;
 use super::side::Chain;
-use super::state::{DONE, LATE, PREVENTED, RUNNING, STARTED, Snapshot, TAKEN, Take};
+use super::state::{DONE, PREVENTED, RUNNING, STARTED, Snapshot, TAKEN, Take};
 use crate::base::sync::Arc;
 use crate::join_error::JoinError;
 
@@ -123,17 +122,9 @@ impl<T> Reader<T> {
         self.header().spawned_at
     }
 
-    /// Whoever has the task as long as nobody has claimed it, where that may change.
+    /// See [`Header::late_home`].
     pub(crate) fn late_home(&self) -> Option<Arc<dyn Schedule>> {
-        let header = self.header();
-        let now = header.word.load();
-        if !now.has(LATE) || !now.is_unclaimed() {
-            return None;
-        }
-        match header.home()? {
-            HomeRef::Late(home) => Some(home),
-            HomeRef::Fixed(_) => None,
-        }
+        self.header().late_home()
     }
 
     /// The chain that this task is a link of, or begins.

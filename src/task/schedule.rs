@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::cell::TaskRef;
+use super::cell::{Hold, TaskRef};
 use super::id::TaskId;
 
 /// Where a task lives: who may run it.
@@ -80,6 +80,12 @@ pub(crate) trait Schedule: Send + Sync {
     /// would start before the waiter goes on. Unlike the others it may hand tasks over.
     fn wait_begins(&self, _waits: Waits) -> bool {
         true
+    }
+
+    /// A task that stands before those queued here, and that a waiting thread may run: one
+    /// that nobody has claimed and of which `may_run` says so.
+    fn before(&self, _may_run: &dyn Fn(&Hold) -> bool) -> Option<Hold> {
+        None
     }
 
     /// A thread goes on, for which `wait_begins` said true.

@@ -4,7 +4,7 @@ use portage::execution_queue::AsyncExecutionQueue;
 use portage::{JoinError, SubmitError, block_on};
 
 use crate::kit::{Gate, watchdog};
-use crate::{TICK, queue};
+use crate::{TICK, pool, queue};
 
 /// Runs `job` as a job of the queue, with the queue.
 fn inside<T: Send + 'static>(
@@ -154,8 +154,8 @@ fn of_two_jobs_that_wait_for_later_ones_one_is_refused() {
         .map(|_| {
             let (own, gate) = (queue.clone(), gate.clone());
             let job = move || {
-                let later = own.add_task(|| 7).unwrap();
                 gate.pass();
+                let later = own.add_task(|| 7).unwrap();
                 later.wait()
             };
             queue.add_task(job).unwrap()
@@ -180,4 +180,30 @@ fn a_stranger_who_waits_is_not_refused() {
     let adder = std::thread::spawn(move || remote.add_task(|| 7).unwrap().wait().unwrap());
     gate.open();
     assert_eq!(adder.join().unwrap(), 7);
+}
+
+#[test]
+fn the_only_worker_may_wait_for_queued_jobs_in_any_order() {
+    let _watchdog = watchdog(30);
+    let only = pool(1);
+    let queue = AsyncExecutionQueue::builder().executor(Arc::new(only.clone()));
+    let queue = queue.build().unwrap();
+    let outer = only.spawn_blocking(move || {
+        let first = queue.add_task(|| 1).unwrap();
+        let second = queue.add_task(|| 2).unwrap();
+        let third = queue.add_task(|| 3).unwrap().map(|three| three * 10);
+        [third, second, first].map(|handle| handle.wait().unwrap())
+    });
+    assert_eq!(outer.wait().unwrap(), [30, 2, 1]);
+}
+
+#[test]
+fn a_later_job_may_not_be_waited_for_through_a_link_of_its_chain_either() {
+    let _watchdog = watchdog(30);
+    let queue = Arc::new(queue(usize::MAX, 1));
+    let error = inside(&queue, |own| {
+        let later = own.add_task(|| 1).unwrap().map(|one| one + 1);
+        later.wait().unwrap_err()
+    });
+    assert!(error.is_would_deadlock());
 }
