@@ -62,16 +62,17 @@ impl SubmitError {
         Self::new(Reason::Broken, Some(job))
     }
 
+    /// The executor only hands on, and has nobody to hand on to.
+    pub fn no_executor(job: Job) -> Self {
+        Self::new(Reason::NoExecutor, Some(job))
+    }
+
     pub(crate) fn own_thread(job: Option<Job>) -> Self {
         Self::new(Reason::OwnThread, job)
     }
 
     pub(crate) fn finished(job: Option<Job>) -> Self {
         Self::new(Reason::Finished, job)
-    }
-
-    pub(crate) fn no_executor(job: Option<Job>) -> Self {
-        Self::new(Reason::NoExecutor, job)
     }
 
     pub(crate) fn would_deadlock(job: Option<Job>) -> Self {

@@ -4,7 +4,13 @@
 //! tests at the end look at sizes, which the compiler does not promise.
 
 #![cfg(not(loom))]
-#![allow(dead_code, reason = "to compile is the test")]
+#![allow(
+    dead_code,
+    unused_qualifications,
+    clippy::let_underscore_future,
+    clippy::too_many_arguments,
+    reason = "to compile is the test, and names are written out"
+)]
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -198,7 +198,10 @@ struct Mix {
 }
 
 /// Counts its drop, then panics if it was told to.
-struct Charge(kit::Token, bool);
+struct Charge(
+    #[expect(dead_code, reason = "counts its own drop")] kit::Token,
+    bool,
+);
 
 impl Drop for Charge {
     fn drop(&mut self) {
@@ -259,7 +262,7 @@ fn try_mix(mix: Mix) {
     if mix.cancel == When::After {
         assert_eq!(cancel.cancel(), Cancel::TooLate);
     }
-    assert!(!handle.as_ref().is_some_and(|handle| !handle.is_finished()));
+    assert!(handle.as_ref().is_none_or(|handle| handle.is_finished()));
     match (mix.handle, handle) {
         (Handle::Taken, Some(handle)) => {
             let result = handle.wait();

@@ -545,6 +545,7 @@ fn futures_attached_to_copies_do_not_see_each_other() {
 /// True where `T: Send`: the inherent constant exists only there and goes before the trait's.
 macro_rules! is_send {
     ($type:ty) => {{
+        #[allow(dead_code, reason = "unused where the type is Send")]
         trait Fallback {
             const SEND: bool = false;
         }

@@ -44,7 +44,7 @@ impl OnDrop {
 
 impl Drop for Act {
     fn drop(&mut self) {
-        let act = self.0.lock().unwrap().take();
+        let act = self.0.lock().expect("nobody panics in there").take();
         act.into_iter().for_each(|act| act());
     }
 }

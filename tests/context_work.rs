@@ -13,13 +13,18 @@ struct Probe(Arc<Mutex<Vec<Option<u8>>>>);
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.lock().unwrap().push(VAR.get());
+        self.0
+            .lock()
+            .expect("nobody panics in there")
+            .push(VAR.get());
     }
 }
 
 fn probe() -> (Probe, impl Fn() -> Vec<Option<u8>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    (Probe(seen.clone()), move || seen.lock().unwrap().clone())
+    (Probe(seen.clone()), move || {
+        seen.lock().expect("nobody panics in there").clone()
+    })
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn queued_jobs_run_first_in_first_out_on_the_owner() {
             let seen = diary.clone();
             queue(&lane, move || seen.note((number, this())))
         })
-        .last();
+        .reduce(|_, last| last);
     let last = last.expect("there are some");
     assert!(lane.run_until_future(last).expect("its owner").is_ok());
     let expected: Vec<_> = (0..50).map(|number| (number, this())).collect();
@@ -528,7 +528,7 @@ fn a_wait_on_the_owner_pumps_its_lanes() {
     assert_eq!(handle.wait().expect("a value"), this());
 
     let (writer, reader) = promise();
-    queue(&lane, move || drop(writer.resolve(this()))).detach();
+    queue(&lane, move || assert_eq!(writer.resolve(this()), Ok(()))).detach();
     assert_eq!(reader.wait().expect("a value"), this());
 
     let mut handle = queue(&lane, this);

@@ -6,7 +6,6 @@ mod kit;
 
 use std::any::Any;
 use std::error::Error;
-use std::fmt::{Debug, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use portage::promise::promise;
@@ -15,7 +14,7 @@ use portage::{Executor, ExecutorExt, Job, JoinError, SubmitError};
 use kit::{Drops, text_of};
 
 #[track_caller]
-fn reads_well(error: &(impl Error + Display + Debug)) {
+fn reads_well(error: &impl Error) {
     let text = error.to_string();
     let first = text.chars().next().expect("a message");
     assert!(!first.is_uppercase(), "not lower-case: {text:?}");

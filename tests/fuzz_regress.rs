@@ -3,6 +3,10 @@
 //! The targets of `fuzz/` run the same code. A program on a real pool depends on timing: what
 //! failed once is stored and run often.
 #![cfg(not(loom))]
+#![allow(
+    unreachable_pub,
+    reason = "the operations are a crate of their own for the fuzzer"
+)]
 
 mod kit;
 #[path = "../fuzz/ops/mod.rs"]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use futures_task::{FutureObj, Spawn};
 use portage::pool::{Shutdown, Starter};
-use portage::promise::Cancel;
+use portage::promise::{Cancel, chain_future_results};
 use portage::time::yield_now;
 use portage::{Executor, ExecutorExt, Job, JoinHandle, ThreadPool, promise};
 
@@ -1217,7 +1217,7 @@ fn a_worker_that_waits_for_a_derived_handle_runs_the_root_in_place() {
         let outer = pool.spawn_blocking(move || {
             let mapped = inner.spawn_blocking(|| 1).map(|n| n + 1).map(|n| n + 1);
             let (target, chained) = promise();
-            portage::promise::chain_future_results(mapped, target);
+            chain_future_results(mapped, target);
             chained.wait().unwrap()
         });
         assert_eq!(outer.wait().unwrap(), 3);

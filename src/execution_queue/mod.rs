@@ -10,7 +10,7 @@
 //! * Nothing in it can hang: an executor that refuses ends the job, not the queue, and a wait
 //!   that only the waiting job itself could end is refused.
 //!
-//! What decides is in [`line`]; [`add`] is one job on its way in.
+//! What decides is in [`mod@line`]; [`add`] is one job on its way in.
 //!
 //! [`aadd_task`]: AsyncExecutionQueue::aadd_task
 //! [`add_task`]: AsyncExecutionQueue::add_task

@@ -73,11 +73,11 @@ impl Remote {
         let (to, from) = mpsc::channel();
         let thread = thread::spawn(move || {
             let event_loop = EventLoop::new();
-            to.send(event_loop.handle()).unwrap();
-            event_loop.run_until_stopped().unwrap();
+            to.send(event_loop.handle()).expect("the test waits for it");
+            event_loop.run_until_stopped().expect("nothing runs yet");
         });
         Self {
-            handle: from.recv().unwrap(),
+            handle: from.recv().expect("the thread sends it"),
             thread: Some(thread),
         }
     }
@@ -86,7 +86,7 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         self.handle.stop();
-        let ended = self.thread.take().unwrap().join();
+        let ended = self.thread.take().expect("dropped once").join();
         assert!(ended.is_ok() || thread::panicking());
     }
 }

@@ -344,7 +344,7 @@ fn types_of_any_size_travel() {
     assert_eq!(ready(()).wait().ok(), Some(()));
     let handle = ready([7u8; 65536]);
     assert!(handle.wait().is_ok_and(|bytes| bytes == [7; 65536]));
-    let value = ready(Aligned(3)).wait().ok().expect("a value");
+    let value = ready(Aligned(3)).wait().expect("a value");
     assert_eq!((value.0, (&raw const value).addr() % 64), (3, 0));
     let text = String::from("borrowed");
     assert_eq!(ready(text.as_str()).wait().expect("a value"), "borrowed");
