@@ -69,18 +69,55 @@ pub struct AsyncToSync<C> {
 
 impl<C> AsyncToSync<C> {
     /// Uses a loop of its own even where the parent's is running.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::bridge::async_to_sync;
+    ///
+    /// let call = async_to_sync(|| async { std::thread::current().id() });
+    /// assert_ne!(call.force_new_loop(true).call()?, std::thread::current().id());
+    /// # Ok::<(), portage::error::BridgeError>(())
+    /// ```
     pub fn force_new_loop(mut self, force: bool) -> Self {
         self.force_new_loop = force;
         self
     }
 
     /// The longest that the call may take; then the async work is cancelled.
+    ///
+    /// The call waits a moment longer for the cancelled future to be dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::bridge::async_to_sync;
+    /// use std::time::Duration;
+    ///
+    /// let call = async_to_sync(|| std::future::pending::<()>());
+    /// assert!(call.timeout(Duration::from_millis(1)).call().unwrap_err().is_timed_out());
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
     /// Which context the async code runs in, and whether changes flow back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::ContextVar;
+    /// use portage::bridge::{ContextMode, async_to_sync};
+    ///
+    /// static USER: ContextVar<&str> = ContextVar::new("user");
+    /// let login = || async { USER.set("ann") };
+    /// async_to_sync(login).context(ContextMode::In).call()?;
+    /// assert_eq!(USER.get(), None);
+    /// async_to_sync(login).call()?;
+    /// assert_eq!(USER.get(), Some("ann"));
+    /// # Ok::<(), portage::error::BridgeError>(())
+    /// ```
     pub fn context(mut self, mode: ContextMode) -> Self {
         self.mode = mode;
         self
@@ -102,6 +139,21 @@ impl<C> AsyncToSync<C> {
     ///
     /// Blocks this thread, and runs the jobs of its lanes meanwhile. The tasks that the async
     /// code leaves behind on a loop of its own are cancelled before this returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::bridge::async_to_sync;
+    /// use portage::time::sleep;
+    /// use std::time::Duration;
+    ///
+    /// let call = async_to_sync(|| async {
+    ///     sleep(Duration::from_millis(1)).await;
+    ///     42
+    /// });
+    /// assert_eq!(call.call()?, 42);
+    /// # Ok::<(), portage::error::BridgeError>(())
+    /// ```
     pub fn call<F>(self) -> Result<F::Output, BridgeError>
     where
         C: FnOnce() -> F + Send + 'static,

@@ -78,6 +78,21 @@ impl fmt::Debug for Config {
 ///
 /// [`is_no_loop`](BridgeError::is_no_loop) when the configuration names no loop and none runs
 /// here. Nothing is changed then.
+///
+/// # Examples
+///
+/// ```
+/// use portage::EventLoop;
+/// use portage::bridge::{Config, get_main_event_loop, init_config};
+///
+/// assert!(init_config(Config::new()).unwrap_err().is_no_loop());
+/// let done = EventLoop::new().run_until_complete(async {
+///     init_config(Config::new())?;
+///     assert!(get_main_event_loop().is_some_and(|main| main.is_current_thread()));
+///     Ok::<(), portage::error::BridgeError>(())
+/// });
+/// assert!(done.is_ok_and(|done| done.is_ok()));
+/// ```
 #[doc(alias = "initConfig")]
 pub fn init_config(config: Config) -> Result<(), BridgeError> {
     let main_loop = match config.main_loop {

@@ -84,12 +84,39 @@ impl<F> SyncToAsync<F> {
     }
 
     /// Runs it on this executor; it is then not thread-sensitive, whatever was said.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::bridge::{Route, sync_to_async};
+    /// use portage::{ThreadPool, block_on};
+    /// use std::sync::Arc;
+    ///
+    /// let pool = ThreadPool::builder().core_threads(1).build()?;
+    /// let call = sync_to_async(|| ThreadPool::current().is_some()).executor(Arc::new(pool));
+    /// assert_eq!(call.explain(), Route::Executor);
+    /// assert_eq!(block_on(call.into_future()).ok(), Some(true));
+    /// # Ok::<(), portage::error::BuildError>(())
+    /// ```
     pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
         self.executor = Some(executor);
         self
     }
 
     /// Which context it runs in, and whether changes flow back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::bridge::{ContextMode, sync_to_async};
+    /// use portage::{ContextVar, block_on};
+    ///
+    /// static USER: ContextVar<&str> = ContextVar::new("user");
+    /// USER.set("ann");
+    /// let stranger = sync_to_async(|| USER.get()).context(ContextMode::Empty);
+    /// assert_eq!(block_on(stranger.into_future())?, None);
+    /// # Ok::<(), portage::error::BridgeError>(())
+    /// ```
     pub fn context(mut self, mode: ContextMode) -> Self {
         self.mode = mode;
         self

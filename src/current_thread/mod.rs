@@ -90,6 +90,21 @@ impl CurrentThreadExecutor {
     ///
     /// The older one may belong to another thread. The link is a clone of it and keeps it
     /// from ending.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::CurrentThreadExecutor;
+    ///
+    /// let outer = CurrentThreadExecutor::new(None);
+    /// let inner = CurrentThreadExecutor::new(Some(&outer));
+    /// inner.run_until_future(async {})?;
+    /// // Late work for the inner one goes to the outer one.
+    /// let submitter = std::thread::spawn(move || inner.submit(|| 7));
+    /// let late = submitter.join().expect("no panic").expect("the outer one is open");
+    /// assert_eq!(outer.run_until_future(late)?.ok(), Some(7));
+    /// # Ok::<(), portage::error::RunError>(())
+    /// ```
     #[must_use]
     pub fn new(old_executor: Option<&CurrentThreadExecutor>) -> Self {
         Self {
@@ -126,6 +141,17 @@ impl CurrentThreadExecutor {
     /// # Reentrancy
     ///
     /// A job may run another executor of this thread; the inner run serves this one too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::CurrentThreadExecutor;
+    ///
+    /// let lane = CurrentThreadExecutor::new(None);
+    /// assert_eq!(lane.run_until_future(async { 42 })?, 42);
+    /// assert!(lane.run_until_future(async {}).unwrap_err().is_finished());
+    /// # Ok::<(), portage::error::RunError>(())
+    /// ```
     #[track_caller]
     pub fn run_until_future<F: Future>(&self, future: F) -> Result<F::Output, RunError> {
         if !self.is_own() {
@@ -157,6 +183,16 @@ impl CurrentThreadExecutor {
     /// nearest unfinished executor is one that the caller owns: only the caller could run
     /// that job. [`is_finished`](SubmitError::is_finished) when none is left. The job comes
     /// back in the error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::CurrentThreadExecutor;
+    ///
+    /// let lane = CurrentThreadExecutor::new(None);
+    /// let refused = lane.submit(|| ()).unwrap_err();
+    /// assert!(refused.is_own_thread() && refused.into_job().is_some());
+    /// ```
     #[track_caller]
     pub fn submit<F, T>(&self, f: F) -> Result<JoinHandle<T>, SubmitError>
     where
@@ -181,6 +217,18 @@ impl CurrentThreadExecutor {
     }
 
     /// How many jobs wait here; a cancelled one does not count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::CurrentThreadExecutor;
+    ///
+    /// let lane = CurrentThreadExecutor::new(None);
+    /// let remote = lane.clone();
+    /// let submitter = std::thread::spawn(move || remote.submit(|| ()).map(|job| job.detach()));
+    /// assert!(submitter.join().expect("no panic").is_ok());
+    /// assert_eq!(lane.queued(), 1);
+    /// ```
     #[must_use]
     pub fn queued(&self) -> usize {
         self.shared.lane.queued(|task| !task.is_finished())
@@ -309,8 +357,9 @@ fn drive<F: Future>(future: F) -> Result<F::Output, Payload> {
             }
         }
         // One job at a time: however many keep coming, the future is looked at in between.
-        let fired = timers.fire_due(FIRED_MAX);
-        if fired == 0 && !deferred::run_one() && !run_lane_job() && !bell.is_rung() {
+        let fired = timers.fire_due(FIRED_MAX) > 0;
+        let ran = deferred::run_one() || run_lane_job();
+        if !fired && !ran && !bell.is_rung() {
             parking.park_until(timers.next_deadline());
         }
     };
