@@ -5,24 +5,22 @@
 //! * Jobs run on threads of their pool, first in, first out where there is one worker. What a
 //!   worker submits goes into its own queue first, from which idle workers take it.
 //! * Threads start with the first jobs, up to `core_threads`. More start only when those at
-//!   work are found *blocked* ([`elastic`]), up to `max_threads`, and leave after their
-//!   keep-alive. A wait of this crate inside a job says so itself.
-//! * An idle pool uses no CPU: a push wakes at most one thread, and none while one is searching
-//!   ([`idle`](crate::idle)).
-//! * Every handle resolves, whatever happens to the pool ([`seal`], [`shutdown`]).
+//!   work are found *blocked*, up to `max_threads`, and leave after their keep-alive. A wait of
+//!   this crate inside a job says so itself.
+//! * An idle pool uses no CPU: a push wakes at most one thread, and none while one is searching.
+//! * Every handle resolves, whatever happens to the pool.
 //!
 //! # Costs
 //!
 //! A job costs one allocation, a push and a fence for the submitter, a wake (2 us) if nobody
 //! searches and somebody sleeps; and no shared read-modify-write for the counts of the worker
 //! that runs it.
-//!
-//! # Files
-//!
-//! [`builder`] asks for a pool, [`shared`] is its state, [`worker`] a thread's life, [`seat`]
-//! what others see of a worker, [`home`] what tasks see of the pool. [`census`] and [`seal`] are
-//! its two words. [`elastic`], [`evidence`], [`growth`] and [`watchdog`] decide on threads,
-//! [`registry`] knows the suspended tasks, [`shutdown`] and [`metrics`] say what their names say.
+
+// `builder` asks for a pool, `shared` is its state, `worker` a thread's life, `seat` what others
+// see of a worker, `home` what tasks see of the pool. `census` and `seal` are its two words.
+// `elastic`, `evidence`, `growth` and `watchdog` decide on threads, `registry` knows the
+// suspended tasks, `shutdown` and `metrics` are what their names say. Who wakes whom is decided
+// in `crate::idle`.
 
 #![forbid(unsafe_code)]
 

@@ -165,6 +165,57 @@ mod models {
         });
     }
 
+    /// Question: does a drain that ends while somebody pushes leave the job behind, or close
+    /// over one that it has not seen end?
+    ///
+    /// Bound: one pusher from outside, one sealer that is also the worker; three preemptions.
+    /// The pool counts as `live` does: the ends first, then what was submitted.
+    ///
+    /// Must fail when: the fence in `advance` is gone; the pusher's is; the pusher does not
+    /// look again after the push.
+    #[test]
+    fn loom_pool_a_push_that_races_the_end_of_a_drain_is_not_left_behind() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let pool = Arc::new((Seal::new(), Injector::new(), AtomicUsize::new(0)));
+            let submitted = Arc::new(AtomicUsize::new(0));
+            let pusher = {
+                let (pool, submitted) = (pool.clone(), submitted.clone());
+                thread::spawn(move || {
+                    let (seal, queue, _) = &*pool;
+                    if seal.phase() != Phase::Open {
+                        return 0;
+                    }
+                    submitted.fetch_add(1, Ordering::Relaxed);
+                    queue.push(());
+                    fence(Ordering::SeqCst);
+                    if seal.phase() >= Phase::Cancel {
+                        empty(&pool);
+                    }
+                    1
+                })
+            };
+            assert!(pool.0.advance(Phase::Drain));
+            loop {
+                let ended = pool.2.load(Ordering::Acquire);
+                fence(Ordering::SeqCst);
+                if submitted.load(Ordering::Relaxed) <= ended {
+                    assert!(pool.0.advance(Phase::Closed));
+                    empty(&pool);
+                    break;
+                }
+                if pool.1.take().is_some() {
+                    pool.2.fetch_add(1, Ordering::Release);
+                } else {
+                    thread::yield_now();
+                }
+            }
+            let pushed = pusher.join().unwrap();
+            assert_eq!(pool.2.load(Ordering::Relaxed), pushed);
+        });
+    }
+
     fn empty((_, queue, resolved): &(Seal, Injector<()>, AtomicUsize)) {
         while queue.take().is_some() {
             resolved.fetch_add(1, Ordering::Relaxed);
