@@ -1223,3 +1223,27 @@ fn a_worker_that_waits_for_a_derived_handle_runs_the_root_in_place() {
         assert_eq!(outer.wait().unwrap(), 3);
     });
 }
+
+/// Nobody else is left to poll it: its wakes reach the worker that waits.
+#[test]
+fn the_only_worker_polls_the_suspended_task_that_it_waits_for() {
+    within_limit(|| {
+        let pool = fixed(1);
+        let inner = pool.clone();
+        let outer = pool.spawn_blocking(move || {
+            let yields = inner.spawn(async {
+                yield_now().await;
+                yield_now().await;
+                1
+            });
+            let sleeps = inner.spawn(async {
+                portage::time::sleep(Duration::from_millis(1)).await;
+                2
+            });
+            yields.wait().unwrap() + sleeps.wait().unwrap()
+        });
+        assert_eq!(outer.wait().unwrap(), 3);
+        let metrics = pool.metrics();
+        assert_eq!((metrics.queued, metrics.running), (0, 0), "{metrics:?}");
+    });
+}

@@ -113,8 +113,48 @@ impl<T> JoinHandle<T> {
         let Some(_told) = Told::begin(chain.root.as_ref()) else {
             return Some(Err(JoinError::would_deadlock()));
         };
-        parking.wait_until(|| self.reader.watch(parking.waker()), deadline);
+        // Registered before help is offered: whoever calls a helper finds this thread's waker.
+        self.reader.watch(parking.waker());
+        let helper = Helper::begin(&self.reader, help);
+        parking.wait_until(
+            || self.reader.watch(parking.waker()) || helper.help(&self.reader),
+            deadline,
+        );
         self.reader.take()
+    }
+}
+
+/// A worker that waits for a suspended task of its own pool: it polls the task whenever that is
+/// scheduled, as the pool may have no other thread left that could.
+struct Helper(Option<Hold>);
+
+impl Helper {
+    fn begin<T>(reader: &Reader<T>, help: Help) -> Self {
+        if help != Help::OwnPool || reader.is_finished() {
+            return Self(None);
+        }
+        let own = entered::worker().map(|worker| worker.pool());
+        let task = reader.hold();
+        if own.is_none() || task.is_job() || task.pool() != own {
+            return Self(None);
+        }
+        task.offer_help();
+        Self(Some(task))
+    }
+
+    /// One poll, if one is due; true if it was the last.
+    fn help<T>(&self, reader: &Reader<T>) -> bool {
+        let Some(task) = &self.0 else { return false };
+        let has_room = entered::worker().is_some_and(|worker| worker.has_room());
+        has_room && in_place(|| task.help()) && reader.is_finished()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.withdraw_help();
+        }
     }
 }
 
@@ -182,13 +222,19 @@ fn help_depth() -> usize {
 }
 
 fn run_here(task: &Hold) {
+    in_place(|| task.run_here());
+}
+
+/// Runs work of a pool on this thread.
+fn in_place<R>(work: impl FnOnce() -> R) -> R {
     let depth = help_depth();
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth + 1));
     // The work is the pool's: its timers must not stay with a thread that sleeps next.
     let aside = Timers::step_aside();
-    task.run_here();
+    let done = work();
     drop(aside);
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth));
+    done
 }
 
 /// Could only this very thread bring the outcome about?

@@ -20,7 +20,9 @@ use super::run;
 use super::schedule::{Completion, Home, Schedule, WakeKind};
 use super::side::{Origin, Side};
 use super::span::Span;
-use super::state::{CANCEL, DONE, LATE, PREVENTED, REPORTED, Release, Snapshot, WORK, Word};
+use super::state::{
+    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, Release, Snapshot, WORK, Word,
+};
 use super::unhandled;
 use super::watch::{Callback, Watchers};
 use crate::base::contain::contained_drop;
@@ -463,6 +465,21 @@ impl Hold {
         let task = unsafe { TaskRef::from_raw(self.0) };
         run::run_claimed(task);
         true
+    }
+
+    /// From now on the reader's waker is also called when the task is scheduled.
+    pub(crate) fn offer_help(&self) {
+        self.header().word.set(HELPED);
+    }
+
+    /// Nobody helps any more.
+    pub(crate) fn withdraw_help(&self) {
+        self.header().word.clear(HELPED);
+    }
+
+    /// Polls the future in place of its executor if it is scheduled; true if it did.
+    pub(crate) fn help(&self) -> bool {
+        run::help(self)
     }
 
     /// Runs `callback` at the end, or at once when that was before.

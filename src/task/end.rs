@@ -133,6 +133,15 @@ fn call(header: &Header, callback: Callback, how: Completion) {
     }
 }
 
+/// Wakes the reader before the end, to help; it stays registered.
+pub(super) fn wake_reader(header: &Header) {
+    // A helper waits on a thread: its waker is the crate's own, which may be cloned here.
+    let waker = header.watchers.lock().waker.clone();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 /// Registers `callback`, or runs it at once when the task has ended.
 pub(super) fn on_complete(header: &Header, callback: Callback) {
     let late = {

@@ -313,3 +313,45 @@ fn loom_task_handle_dropped_while_completing() {
         worker.join().unwrap();
     });
 }
+
+/// Question: a reader offers help while another thread wakes the future, and no worker ever
+/// looks at the queue; is the wake always seen by one of the two?
+///
+/// Must fail when: `schedule` does not wake a reader that helps; the reader does not ask for
+/// the future after it has offered help.
+#[test]
+fn loom_task_wake_reaches_the_helping_reader() {
+    bounded(2, || {
+        let queue = Queue::new();
+        let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
+        let kept = slot.clone();
+        let (task, mut reader) = future(
+            Spawned::here(),
+            queue.clone(),
+            poll_fn(move |cx| {
+                let first = kept.lock().replace(cx.waker().clone()).is_none();
+                if first {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
+            }),
+        );
+        task.run();
+        let waker = slot.lock().as_ref().unwrap().clone();
+        let waking = thread::spawn(move || waker.wake());
+        let parking = Parking::current();
+        reader.watch(parking.waker());
+        let helper = reader.hold();
+        helper.offer_help();
+        parking.wait_until(
+            || reader.watch(parking.waker()) || helper.help() && reader.is_finished(),
+            None,
+        );
+        helper.withdraw_help();
+        reader.take().expect("it has ended").unwrap();
+        waking.join().unwrap();
+        drop(slot.lock().take());
+        queue.0.lock().clear();
+    });
+}

@@ -8,10 +8,10 @@ use std::task::{Context as Cx, Poll};
 
 use super::cell::{Header, Hold, TaskRef, VTable};
 use super::current;
-use super::end::{end, finish};
+use super::end::{self, end, finish};
 use super::schedule::WakeKind;
 use super::side::Side;
-use super::state::{Claim, STARTED, SUSPENDED, Snapshot, Suspend};
+use super::state::{Claim, HELPED, STARTED, SUSPENDED, Snapshot, Suspend};
 use super::typed::Typed;
 use super::unhandled;
 use super::waker;
@@ -72,7 +72,27 @@ pub(super) fn run(task: TaskRef) {
     if header.vtable.is_far != (false, false) && !may_run_here(header) {
         return schedule(task, WakeKind::Woken);
     }
-    match header.word.turn(Snapshot::claim) {
+    let claim = header.word.turn(Snapshot::claim);
+    carry_out(task, claim);
+}
+
+/// Runs a future in place of its executor if it is scheduled and has been started.
+pub(super) fn help(hold: &Hold) -> bool {
+    let header = hold.header();
+    let claim = header.word.turn(Snapshot::claim_again);
+    if claim == Claim::Nothing {
+        return false;
+    }
+    // SAFETY: the turn has added a driver, for us.
+    let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
+    carry_out(task, claim);
+    true
+}
+
+/// Does what the claim of `task` demands.
+fn carry_out(task: TaskRef, claim: Claim) {
+    let header = task.header();
+    match claim {
         // SAFETY: the turn has set RUNNING for us; the vtable was made for this cell.
         Claim::Start => unsafe { (header.vtable.run)(task, true) },
         // SAFETY: as above.
@@ -234,6 +254,11 @@ pub(super) fn schedule(task: TaskRef, kind: WakeKind) {
     let hold = Hold::of(header);
     if let Some(queue) = header.queue() {
         queue.schedule(task, kind);
+    }
+    // Peeked at after the turn that scheduled the task, on the same word: a helper that is not
+    // seen here has set HELPED after that turn and then sees SCHEDULED itself.
+    if header.word.peek().has(HELPED) {
+        end::wake_reader(header);
     }
     drop(hold);
 }

@@ -1,7 +1,7 @@
 //! The word of a cell: every move that worker, joiner, canceller, waker and reader compete for.
 //!
 //! ```text
-//!  63            42 41            20 19                                             0
+//!  63            42 41            21 20                                             0
 //! ┌────────────────┬────────────────┬────────────────────────────────────────────────┐
 //! │ holders        │ drivers        │ flags and the family of the outcome            │
 //! └────────────────┴────────────────┴────────────────────────────────────────────────┘
@@ -59,13 +59,15 @@ pub(super) const SOURCE: u64 = 1 << 19;
 /// The family of the outcome: zero is a value.
 const FAMILY: u64 = 0b111 << FAMILY_SHIFT;
 const FAMILY_SHIFT: u32 = 16;
+/// The reader waits on a thread that polls the future in place whenever it is scheduled.
+pub(super) const HELPED: u64 = 1 << 20;
 
-const DRIVER: u64 = 1 << 20;
-const DRIVERS: u64 = ((1 << 22) - 1) << 20;
+const DRIVER: u64 = 1 << 21;
+const DRIVERS: u64 = ((1 << 21) - 1) << 21;
 const HOLDER: u64 = 1 << 42;
 const HOLDERS: u64 = ((1 << 22) - 1) << 42;
 /// Beyond this many references of a kind the process aborts, as with `Arc`.
-const COUNT_MAX: u64 = 1 << 21;
+const COUNT_MAX: u64 = 1 << 20;
 
 /// What the word said at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -284,6 +286,18 @@ impl Snapshot {
         (false, None)
     }
 
+    /// A helping reader asks for the future that it has seen suspended; on success it drives.
+    pub(super) fn claim_again(self) -> (Claim, Option<Self>) {
+        if !self.has(FUTURE) || !self.has(STARTED) {
+            return (Claim::Nothing, None);
+        }
+        match self.claim() {
+            (Claim::Poll, Some(next)) => (Claim::Poll, Some(next.driver_added())),
+            (Claim::Abort(family), Some(next)) => (Claim::Abort(family), Some(next.driver_added())),
+            _ => (Claim::Nothing, None),
+        }
+    }
+
     /// `Promise::start`: false when it was cancelled before.
     pub(super) fn start(self) -> (bool, Option<Self>) {
         if self.has(PREVENTED | DONE) {
@@ -500,7 +514,7 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(u64, &str); 17] = [
+        const NAMES: [(u64, &str); 18] = [
             (STARTED, "started"),
             (PREVENTED, "prevented"),
             (RUNNING, "running"),
@@ -518,6 +532,7 @@ impl fmt::Debug for Snapshot {
             (FUTURE, "future"),
             (LATE, "late"),
             (SOURCE, "source"),
+            (HELPED, "helped"),
         ];
         let mut set = f.debug_set();
         NAMES
@@ -577,6 +592,11 @@ impl Word {
     /// Makes the change and tells what the word said before.
     pub(super) fn change(&self, step: impl Fn(Snapshot) -> Snapshot) -> Snapshot {
         self.turn(|now| (now, Some(step(now))))
+    }
+
+    /// Clears `flag` and tells what the word said before.
+    pub(super) fn clear(&self, flag: u64) -> Snapshot {
+        self.change(|now| now.without(flag))
     }
 
     /// Sets `flag` and tells what the word said before.

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, Finish, HANDLE, HOLDERS, LATE, Leave, ORPHAN,
-    OUTPUT, PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, STARTED, SUSPENDED, Snapshot, Stop,
-    Suspend, TAKEN, Take, WATCHED, WORK, Wake,
+    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, Finish, HANDLE, HELPED, HOLDERS, LATE, Leave,
+    ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, SOURCE, STARTED, SUSPENDED,
+    Snapshot, Stop, Suspend, TAKEN, Take, WATCHED, WORK, Wake,
 };
 use crate::join_error::Family;
 
@@ -20,13 +20,13 @@ fn after<D>(step: (D, Option<Snapshot>)) -> Snapshot {
 fn the_fields_of_the_word_are_disjoint_and_fill_it() {
     let fields = [
         STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN, REPORTED,
-        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, FAMILY, DRIVERS, HOLDERS,
+        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, FAMILY, DRIVERS, HOLDERS,
     ];
     let sum = fields.iter().fold(0_u64, |all, field| {
         assert_eq!(all & field, 0, "{field:#x} overlaps");
         all | field
     });
-    assert_eq!(sum | 1 << 19, u64::MAX, "one bit is spare");
+    assert_eq!(sum, u64::MAX);
 }
 
 #[test]
@@ -187,5 +187,28 @@ fn the_debug_form_decodes_the_word() {
     assert!(
         text.contains("scheduled") && text.contains("1 drivers"),
         "{text}"
+    );
+}
+
+#[test]
+fn a_helping_reader_polls_what_is_scheduled_and_nothing_else() {
+    let born = Snapshot::born(TASK);
+    assert_eq!(
+        born.claim_again().0,
+        Claim::Nothing,
+        "its start is the queue's"
+    );
+    let running = after(born.claim());
+    assert_eq!(running.claim_again().0, Claim::Nothing);
+    let idle = after(running.suspend());
+    assert_eq!(idle.claim_again().0, Claim::Nothing);
+    let woken = after(idle.wake(false));
+    let claimed = woken.claim_again();
+    assert_eq!(claimed.0, Claim::Poll);
+    assert_eq!(after(claimed).drivers(), woken.drivers() + 1);
+    assert_eq!(
+        after(claimed).claim().0,
+        Claim::Nothing,
+        "the queue's entry is stale"
     );
 }
