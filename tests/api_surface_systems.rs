@@ -3,7 +3,11 @@
 //! As in `api_surface.rs`: to compile is the test.
 
 #![cfg(not(loom))]
-#![allow(dead_code, reason = "to compile is the test")]
+#![allow(
+    dead_code,
+    clippy::let_underscore_future,
+    reason = "to compile is the test, and names are written out"
+)]
 
 use std::fmt::Debug;
 use std::future::Future;

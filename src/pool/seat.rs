@@ -37,7 +37,7 @@ pub(super) struct Seat {
     pub(super) pinned: AtomicUsize,
     /// It keeps something that nobody was woken for.
     pub(super) unannounced: AtomicBool,
-    /// A [`Guard`](super::worker::Guard) is out.
+    /// A [`Guard`](super::guard::Guard) is out.
     pub(super) guarded: AtomicBool,
     /// Its loop has got something from another thread.
     pub(super) called: AtomicBool,

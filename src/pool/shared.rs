@@ -26,12 +26,13 @@ use crate::pool::builder::Settings;
 use crate::pool::census::Census;
 use crate::pool::elastic::Limits;
 use crate::pool::growth::{Counts, Ground, Growth};
+use crate::pool::guard::Announce;
 use crate::pool::metrics::{Outside, PoolMetrics, Totals};
 use crate::pool::registry::Registry;
 use crate::pool::seal::{Phase, Seal};
 use crate::pool::seat::Roster;
 use crate::pool::shutdown::Waiters;
-use crate::pool::worker::{self, Announce, with_worker};
+use crate::pool::worker::{self, with_worker};
 use crate::queue::injector::Injector;
 use crate::task::{Ended, TaskRef, WakeKind};
 

@@ -22,7 +22,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::base::clock::deadline_after;
 use crate::base::contain::{contain, discard};
 use crate::base::random::Random;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -33,6 +32,7 @@ use crate::idle::{Claim, Found, Sleep, Withdraw};
 use crate::pool::builder::Hook;
 use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
+use crate::pool::guard::{Announce, Guard};
 use crate::pool::home::Door;
 use crate::pool::seal::Phase;
 use crate::pool::seat::{Desk, Pass, Seat, Seats, Tally};
@@ -41,7 +41,6 @@ use crate::queue::local::Local;
 use crate::queue::slot::Slot;
 use crate::queue::steal::victims;
 use crate::task::{self, Ended, TaskId, TaskRef, WakeKind};
-use crate::timer;
 
 /// The injector and the own loop come first every so many tasks.
 const LOOK_OUTSIDE: u32 = 61;
@@ -57,9 +56,6 @@ const STAMP_EVERY: u32 = 16;
 
 /// Tasks that take longer each have the clock read for each.
 const SHORT: Duration = Duration::from_micros(2);
-
-/// How long a poll may keep what it has woken from others.
-const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What the core has on top of twice the keep-alive, which may be zero.
 const CORE_STAYS: Duration = Duration::from_millis(100);
@@ -643,59 +639,6 @@ impl Worker {
         let (base, most) = self.stack;
         let here = 0_u8;
         base.abs_diff(&raw const here as usize) > most
-    }
-}
-
-/// Who has to be told of a task that was woken.
-#[must_use]
-pub(super) enum Announce {
-    /// A sleeper, as of a push.
-    Now,
-    /// Nobody: this worker takes it next.
-    Never,
-    /// Nobody, unless the worker does not come back from its present poll.
-    Later(Guard),
-}
-
-/// Looks after a worker that has kept a task to itself: a poll that blocks (it should not) must
-/// not hold up what it has woken.
-pub(super) struct Guard {
-    seat: Arc<Seat>,
-    taken: u64,
-}
-
-impl Guard {
-    fn over(seat: &Arc<Seat>) -> Self {
-        Self {
-            seat: seat.clone(),
-            taken: seat.tally.taken.read(),
-        }
-    }
-
-    /// Comes back after [`PATIENCE`], once more for as long as the worker keeps something.
-    pub(super) fn post(self, shared: &Arc<Shared>) {
-        let shared = Arc::downgrade(shared);
-        timer::call_at(deadline_after(PATIENCE), move || {
-            if let Some(shared) = shared.upgrade() {
-                self.strike(&shared);
-            }
-        });
-    }
-
-    fn strike(self, shared: &Arc<Shared>) {
-        let seat = self.seat;
-        seat.guarded.swap(false, Ordering::AcqRel);
-        if !seat.unannounced.load(Ordering::Relaxed) {
-            return;
-        }
-        if seat.tally.taken.read() == self.taken {
-            if let Some(task) = seat.next.take() {
-                shared.injector.push(task);
-            }
-            shared.after_push();
-        } else if !seat.guarded.swap(true, Ordering::AcqRel) {
-            Self::over(&seat).post(shared);
-        }
     }
 }
 
