@@ -403,6 +403,37 @@ fn a_task_woken_or_passed_by_a_poll_that_blocks_is_not_held_up() {
 }
 
 #[test]
+fn a_worker_whose_loop_was_called_from_elsewhere_goes_back_to_sleep() {
+    within_limit(|| {
+        let pool = fixed(1);
+        let (show, shown) = channel();
+        let turns = 2_000;
+        let task = pool.spawn_pinned(move || {
+            let mut left = turns;
+            poll_fn(move |cx| {
+                left -= 1;
+                let _ = show.send(cx.waker().clone());
+                if left == 0 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+        });
+        for waker in shown {
+            waker.wake();
+        }
+        task.wait().unwrap();
+        eventually("it sleeps", || pool.metrics().threads_idle == 1);
+        let before = pool.metrics();
+        thread::sleep(Duration::from_millis(20));
+        for _ in 0..100 {
+            assert_eq!(pool.metrics(), before, "asleep, not looking around");
+        }
+    });
+}
+
+#[test]
 fn a_pinned_task_stays_on_one_thread_and_needs_no_send() {
     within_limit(|| {
         let pool = pool(2);

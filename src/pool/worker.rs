@@ -330,7 +330,9 @@ impl Worker {
 
     /// Searches the queues of all; the caller is a searcher.
     fn search(&self) -> Option<TaskRef> {
-        if let Some(task) = self.shared.injector.take() {
+        // What was dropped on the way here may have woken something.
+        let own = self.local.pop().or_else(|| self.take_next());
+        if let Some(task) = own.or_else(|| self.shared.injector.take()) {
             return Some(task);
         }
         let seats = self.seats();
@@ -412,7 +414,9 @@ impl Worker {
 
     /// What comes before sleeping, besides tasks of the pool.
     fn duty(&self) -> Option<Next> {
-        if self.driver.has_work() || self.is_loop_due() {
+        // A call that comes late finds nothing to do; the turn takes note of it all the same.
+        let called = self.seat.called.load(Ordering::Acquire);
+        if called || self.driver.has_work() || self.is_loop_due() {
             return Some(Next::Turn);
         }
         let phase = self.shared.seal.phase();
