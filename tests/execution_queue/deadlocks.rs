@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use portage::execution_queue::AsyncExecutionQueue;
-use portage::{JoinError, SubmitError, block_on};
+use portage::execution_queue::{AsyncExecutionQueue, Close};
+use portage::{EventLoop, JoinError, SubmitError, block_on};
 
 use crate::kit::{Gate, watchdog};
 use crate::{TICK, pool, queue};
@@ -206,4 +206,30 @@ fn a_later_job_may_not_be_waited_for_through_a_link_of_its_chain_either() {
         later.wait().unwrap_err()
     });
     assert!(error.is_would_deadlock());
+}
+
+// In the original this hangs until a timeout.
+#[test]
+fn blocking_on_the_thread_of_the_loop_that_runs_the_jobs_is_refused() {
+    let _watchdog = watchdog(30);
+    let event_loop = EventLoop::new();
+    let queue = AsyncExecutionQueue::builder()
+        .executor(Arc::new(event_loop.handle()))
+        .capacity(2)
+        .build()
+        .unwrap();
+    let refused = event_loop.run_until_complete(async {
+        let first = queue.add_task(|| 1).unwrap();
+        let second = queue.add_task(|| 2).unwrap();
+        let room = queue.add_task(|| 3).unwrap_err();
+        assert!(room.is_would_deadlock());
+        let mut refused = vec![second.wait().unwrap_err(), first.wait().unwrap_err()];
+        // Awaited, the loop comes to them.
+        let fourth = queue.aadd_task(|| 4).await.unwrap();
+        assert_eq!(fourth.await.unwrap(), 4);
+        queue.close(Close::Drain);
+        refused.retain(JoinError::is_would_deadlock);
+        refused.len()
+    });
+    assert_eq!(refused.unwrap(), 2);
 }
