@@ -91,7 +91,7 @@ mod executors {
     fn any<E: AsyncExecutor>(executor: &E, dynamic: &dyn AsyncExecutor) {
         let _: bool = executor.is_own_thread();
         dynamic.shutdown(true);
-        let _: JoinHandle<u8> = dynamic.submit(async { 1 });
+        let _handle: JoinHandle<u8> = dynamic.submit(async { 1 });
         let _: Result<u8, JoinError> = executor.run(async { 1 });
         let tasks = (0..3u8).map(std::future::ready);
         let results: TaskResults<u8> =
