@@ -69,7 +69,13 @@ impl<T> JoinHandle<T> {
         if timeout.is_zero() {
             return self.reader.take();
         }
-        self.wait_until(deadline_after(timeout), Help::Nobody)
+        let deadline = deadline_after(timeout);
+        // Work that is run in place knows no deadline; without one there is nothing to miss.
+        let help = match deadline {
+            Some(_) => Help::Nobody,
+            None => Help::OwnPool,
+        };
+        self.wait_until(deadline, help)
     }
 
     /// Like [`JoinHandle::wait`], but runs a pool's job right here if it has not started.

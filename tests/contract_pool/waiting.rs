@@ -91,18 +91,50 @@ fn a_not_yet_started_task_is_run_in_place_too() {
 }
 
 #[test]
-fn a_task_that_suspends_while_a_worker_waits_for_it_goes_on() {
+fn a_task_that_suspends_while_a_worker_waits_for_it_goes_on_also_at_the_cap() {
     let _watch = watchdog(20);
-    let pool = pool(1, 2);
-    let value = pool.spawn_blocking(|| {
-        let slow = current().spawn(async {
-            yield_now().await;
-            sleep(Duration::from_millis(2)).await;
-            2
+    for max in [1, 2] {
+        let pool = pool(1, max);
+        let value = pool.spawn_blocking(|| {
+            let slow = current().spawn(async {
+                yield_now().await;
+                sleep(Duration::from_millis(2)).await;
+                2
+            });
+            slow.wait().expect("a value")
         });
-        slow.wait().expect("a value")
+        assert_eq!(value.wait().expect("a value"), 2);
+    }
+}
+
+#[test]
+fn a_derived_handle_and_a_wait_without_end_are_served_at_the_cap() {
+    let _watch = watchdog(20);
+    let pool = pool(1, 1);
+    let derived = pool.spawn_blocking(|| {
+        let inner = current().spawn_blocking(|| 1).map(|value| value + 1);
+        inner.wait().expect("a value")
     });
-    assert_eq!(value.wait().expect("a value"), 2);
+    assert_eq!(derived.wait().expect("a value"), 2);
+    let endless = pool.spawn_blocking(|| {
+        let mut inner = current().spawn_blocking(|| 3);
+        inner.wait_timeout(Duration::MAX).expect("no timeout")
+    });
+    assert_eq!(endless.wait().expect("a value").expect("a value"), 3);
+}
+
+#[test]
+fn a_wait_with_a_limit_on_the_only_worker_ends_in_time() {
+    let _watch = watchdog(20);
+    let pool = pool(1, 1);
+    let inner = pool.spawn_blocking(|| {
+        let mut inner = current().spawn_blocking(|| 4);
+        let early = inner.wait_timeout(Duration::from_millis(5));
+        (early.is_none(), inner)
+    });
+    let (early, inner) = inner.wait().expect("a value");
+    assert!(early, "nobody else could run it");
+    assert_eq!(inner.wait().expect("a value"), 4);
 }
 
 #[test]
