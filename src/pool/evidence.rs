@@ -147,6 +147,14 @@ pub(super) struct Eyes {
 }
 
 impl Eyes {
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn blind() -> Self {
+        Self {
+            files: Files::blind(),
+            ..Self::default()
+        }
+    }
+
     /// Looks at the first [`SAMPLE`] of `workers` that are at work.
     pub(super) fn look<'a>(
         &mut self,
@@ -251,7 +259,7 @@ enum State {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Eyes, Files, Moment, Phase, Pulse};
+    use super::{Eyes, Moment, Phase, Pulse};
     use crate::pool::elastic::Seen;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -420,10 +428,7 @@ mod tests {
     fn without_files_the_rate_decides() {
         let pulse = Pulse::default();
         pulse.turn(Phase::Inside);
-        let mut eyes = Eyes {
-            files: Files::blind(),
-            ..Eyes::default()
-        };
+        let mut eyes = Eyes::blind();
         let at = |ms| Moment {
             now: Duration::from_millis(ms),
             ..MOMENT

@@ -142,6 +142,12 @@ impl Growth {
         }
     }
 
+    /// Takes the thread states away, as where the system does not tell them.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn go_blind(&self) {
+        self.sight.lock().eyes = Eyes::blind();
+    }
+
     /// The calling thread becomes a worker.
     pub(super) fn enroll(&self) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse::default());

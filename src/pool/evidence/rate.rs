@@ -2,7 +2,7 @@
 //!
 //! One more thread is tried first. Sleepers then end faster by its share, and growth doubles as
 //! long as each doubling brings at least half of what it promises; computing jobs end no
-//! faster, and the pool stays at one above `core` until they end at half that rate or not at
+//! faster, and the pool stays at one above `core` (at `core` if they are short) until they end at half that rate or not at
 //! all. Long computing jobs, of which none ends within a trial, cannot be told from sleepers.
 
 #![forbid(unsafe_code)]
@@ -27,6 +27,12 @@ const TRIAL_ENDS: u64 = 12;
 /// The longest trial.
 const TRIAL_MAX: Duration = Duration::from_millis(32);
 
+/// A thread that ends more jobs per second than this is not blocked by them.
+const SHORT_RATE: f64 = 2_000.0;
+
+/// [`PATIENCE_MIN`] where the last jobs were short: then a pause is the scheduler's.
+const PATIENCE_SHORT: Duration = Duration::from_millis(50);
+
 /// The climb.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
@@ -34,6 +40,8 @@ pub(super) struct Rate {
     /// The last trial that was worth it: threads, jobs per second.
     best: Option<(usize, f64)>,
     patience: Option<Duration>,
+    /// The last trial had short jobs.
+    short: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +81,10 @@ impl Rate {
         };
         let ended = moment.ended.saturating_sub(trial.ended);
         let length = moment.now.saturating_sub(trial.since);
-        let patience = self.patience.unwrap_or(PATIENCE_MIN);
+        let patience = match self.short {
+            true => PATIENCE_SHORT,
+            false => self.patience.unwrap_or(PATIENCE_MIN),
+        };
         let enough = (2 * threads as u64).max(TRIAL_ENDS);
         let over = match ended {
             0 => length >= patience,
@@ -85,10 +96,16 @@ impl Rate {
         self.trial = Some(fresh);
         let careful = if threads <= moment.core { one } else { all };
         if ended == 0 {
+            self.short = false;
             self.patience = Some(patience.saturating_mul(2).min(PATIENCE_MAX));
             return careful;
         }
         let rate = ended as f64 / length.as_secs_f64();
+        self.short = rate > SHORT_RATE * threads as f64;
+        if self.short {
+            self.best = None;
+            return stay;
+        }
         let Some((before, rate_before)) = self.best else {
             self.best = Some((threads, rate));
             return careful;
@@ -148,9 +165,9 @@ mod tests {
             climb(|threads| threads as f64 / 5.0, 200) >= 128,
             "5 ms sleepers"
         );
-        assert_eq!(climb(|_| 40.0, 500), 3, "50 us of computing");
+        assert_eq!(climb(|_| 40.0, 500), 2, "50 us of computing");
         assert_eq!(climb(|_| 1.0, 500), 3, "2 ms of computing");
-        assert_eq!(climb(|_| 2_000.0, 500), 3, "no-ops");
+        assert_eq!(climb(|_| 2_000.0, 500), 2, "no-ops");
         assert!(climb(|_| 0.0, 200) >= 128, "nothing ever ends");
     }
 }
