@@ -202,6 +202,8 @@ pub(super) struct Pace {
     window: Option<(Duration, u64)>,
     /// Jobs that ended in the last window, and its length.
     last: Option<(u64, Duration)>,
+    /// The same of the last window in which any did, and its end.
+    moved: Option<(u64, Duration, Duration)>,
     whole: bool,
 }
 
@@ -215,7 +217,16 @@ impl Pace {
         let length = at.saturating_sub(since);
         let over = length >= WINDOW;
         if over || !self.whole {
-            self.last = Some((ended.saturating_sub(before), length));
+            let count = ended.saturating_sub(before);
+            self.last = Some((count, length));
+            if count > 0 {
+                self.moved = Some((count, length, at));
+            } else if self
+                .moved
+                .is_some_and(|(.., end)| at.saturating_sub(end) >= SHORT)
+            {
+                self.moved = None;
+            }
         }
         if over {
             self.whole = true;
@@ -226,16 +237,20 @@ impl Pace {
     /// How long `queued` jobs take at this pace; `None` where no end is to be seen.
     pub(super) fn drain(&self, queued: usize) -> Option<Duration> {
         let (ended, length) = self.last.filter(|&(ended, _)| ended > 0)?;
-        let nanos = length.as_nanos() * queued as u128 / u128::from(ended);
-        Some(Duration::from_nanos(
-            u64::try_from(nanos).unwrap_or(u64::MAX),
-        ))
+        Some(time_for(queued, ended, length))
     }
 
-    /// Do `threads` threads end a job each in less than [`SHORT`]?
+    /// Did `threads` threads end a job each in less than [`SHORT`], a moment ago?
     pub(super) fn is_short(&self, threads: usize) -> bool {
-        self.drain(threads).is_some_and(|time| time < SHORT)
+        let moved = self.moved;
+        moved.is_some_and(|(ended, length, _)| time_for(threads, ended, length) < SHORT)
     }
+}
+
+/// The time that `count` take where `ended` took `length`.
+fn time_for(count: usize, ended: u64, length: Duration) -> Duration {
+    let nanos = length.as_nanos() * count as u128 / u128::from(ended.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// The pauses after refused starts: doubling, so that a system out of threads is not kept busy
@@ -406,7 +421,13 @@ mod tests {
         );
         pace.note(us(1_400), 52);
         assert_eq!(pace.drain(10), None, "nothing ended in this one");
-        assert!(!pace.is_short(2));
+        let mut pace = Pace::default();
+        [(0, 0), (200, 100), (400, 100)]
+            .into_iter()
+            .for_each(|(at, ended)| pace.note(us(at), ended));
+        assert!(pace.is_short(2), "a pause of one window");
+        pace.note(us(800), 100);
+        assert!(!pace.is_short(2), "a long pause");
     }
 
     #[test]

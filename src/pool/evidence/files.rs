@@ -1,8 +1,8 @@
 //! What Linux tells about a thread, in text files.
 //!
 //! `stat` has the state letter. `syscall` says where a sleeper sleeps: on a futex it may want a
-//! lock (or a message: one cannot tell), in a page fault it may want the lock of the address
-//! space; anywhere else it sleeps because its job asked for it. Both stay open per thread.
+//! lock (or a message: one cannot tell), in a page fault or where memory is mapped it may want
+//! the lock of the address space; anywhere else it sleeps because its job asked for it. Both stay open per thread.
 
 #![forbid(unsafe_code)]
 
@@ -101,7 +101,7 @@ impl Files {
         }
         let mut text = [0; 32];
         let call = open.syscall.as_ref().and_then(|file| read(file, &mut text));
-        call.is_none_or(|call| is_futex_or_fault(call).unwrap_or(true))
+        call.is_none_or(|call| is_lock(call).unwrap_or(true))
     }
 
     /// Are more threads runnable than this process has CPUs, besides the one that asks?
@@ -154,13 +154,13 @@ fn state_letter(stat: &[u8]) -> Option<u8> {
 }
 
 /// Reads `number arguments..`, or `running`; -1 stands for a sleep outside any system call.
-fn is_futex_or_fault(call: &[u8]) -> Option<bool> {
+fn is_lock(call: &[u8]) -> Option<bool> {
     let number = std::str::from_utf8(call)
         .ok()?
         .split_ascii_whitespace()
         .next()?;
     let number = number.parse::<Call>().ok()?;
-    Some(number == -1 || is_futex(number))
+    Some(number == -1 || is_lock_call(number))
 }
 
 /// The number of a system call.
@@ -169,16 +169,35 @@ type Call = libc::c_long;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 type Call = i64;
 
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    target_pointer_width = "64"
+))]
+const MAP: Call = libc::SYS_mmap;
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(target_pointer_width = "64")
+))]
+const MAP: Call = libc::SYS_mmap2;
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_futex(number: Call) -> bool {
-    // With 64-bit time, several at once, and the one without operations: the same numbers on
-    // all machines.
+fn is_lock_call(number: Call) -> bool {
+    // Futexes with 64-bit time, several at once, and the one without operations: the same
+    // numbers on all machines.
     const LATER: [Call; 3] = [422, 449, 455];
-    number == libc::SYS_futex || LATER.contains(&number)
+    // What an allocator calls: all of a process' threads share one lock there.
+    const SPACE: [Call; 5] = [
+        libc::SYS_brk,
+        libc::SYS_madvise,
+        libc::SYS_mprotect,
+        libc::SYS_mremap,
+        libc::SYS_munmap,
+    ];
+    number == libc::SYS_futex || number == MAP || LATER.contains(&number) || SPACE.contains(&number)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn is_futex(_number: Call) -> bool {
+fn is_lock_call(_number: Call) -> bool {
     true
 }
 
@@ -200,7 +219,7 @@ pub(super) fn thread_number() -> Option<usize> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Doing, Files, is_futex_or_fault, runnable, state_letter};
+    use super::{Doing, Files, is_lock, runnable, state_letter};
 
     #[test]
     fn the_letter_is_found_behind_any_name() {
@@ -222,18 +241,20 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn futexes_and_faults_are_told_from_other_calls() {
+    fn calls_that_want_locks_are_told_from_others() {
         let futex = format!("{} 0x7f0c98011200 0x89 0x2", libc::SYS_futex);
+        let protect = format!("{} 0x7fdd 0x1000", libc::SYS_mprotect);
         let nap = format!("{} 0x0 0x0", libc::SYS_clock_nanosleep);
         for (text, expected) in [
             (futex.as_str(), Some(true)),
             (nap.as_str(), Some(false)),
             ("455 0x1", Some(true)),
+            (protect.as_str(), Some(true)),
             ("-1 0x7ffe 0x7f0c", Some(true)),
             ("running", None),
             ("", None),
         ] {
-            assert_eq!(is_futex_or_fault(text.as_bytes()), expected, "{text:?}");
+            assert_eq!(is_lock(text.as_bytes()), expected, "{text:?}");
         }
     }
 

@@ -288,16 +288,6 @@ fn where_the_system_tells_no_states_blocked_jobs_get_their_threads_too() {
 }
 
 #[test]
-fn where_the_system_tells_no_states_short_jobs_start_no_crowd() {
-    let pool = Mini::new(2, 64, Scripted::new(usize::MAX));
-    pool.growth.go_blind();
-    burst(&pool, 100_000, || {});
-    // A preempted pool looks like a blocked one after a while: one more is tried.
-    assert!(pool.threads() <= 4, "{}", pool.threads());
-    pool.close();
-}
-
-#[test]
 fn one_watchdog_serves_many_backlogs_and_leaves_with_the_pool() {
     let starter = Scripted::new(usize::MAX);
     let pool = Mini::new(1, 8, starter.clone());
