@@ -1278,3 +1278,37 @@ fn the_only_worker_polls_the_suspended_task_that_it_waits_for() {
         assert_eq!((metrics.queued, metrics.running), (0, 0), "{metrics:?}");
     });
 }
+
+/// The worker that has an old job goes on submitting newer ones; the other worker is held.
+#[test]
+fn a_job_is_not_left_behind_newer_ones_of_its_worker() {
+    fn submit_again(pool: &ThreadPool, old_ran: &Arc<AtomicBool>, left: usize) {
+        if left > 0 && !old_ran.load(Ordering::Relaxed) {
+            let (pool, old_ran) = (pool.clone(), old_ran.clone());
+            pool.clone()
+                .spawn_blocking(move || submit_again(&pool, &old_ran, left - 1))
+                .detach();
+        }
+    }
+    within_limit(|| {
+        let pool = fixed(2);
+        let held = Held::new(&pool);
+        let old_ran = Arc::new(AtomicBool::new(false));
+        let (inner, flag) = (pool.clone(), old_ran.clone());
+        let first = pool.spawn_blocking(move || {
+            let old = flag.clone();
+            inner
+                .spawn_blocking(move || old.store(true, Ordering::Relaxed))
+                .detach();
+            submit_again(&inner, &flag, 10_000);
+        });
+        first.wait().unwrap();
+        // Later than all of the chain, were nothing taken in between.
+        while pool.metrics().queued > 0 {
+            thread::yield_now();
+        }
+        assert!(pool.metrics().submitted < 1_000);
+        assert!(old_ran.load(Ordering::Relaxed));
+        drop(held);
+    });
+}

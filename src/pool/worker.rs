@@ -2,9 +2,10 @@
 //!
 //! # Order
 //!
-//! The task that the last one woke (at most [`STREAK`] in a row), the own queue, the injector;
-//! every [`LOOK_OUTSIDE`]th time the injector and the own loop first, so that neither starves
-//! behind tasks that keep each other busy. A worker that finds nothing there robs the others,
+//! The task that the last one woke (at most [`STREAK`] in a row), the own
+//! [queue](crate::queue::local), the injector; every [`LOOK_OUTSIDE`]th time the own loop, the
+//! injector and the oldest of the own queue first, so that none of them starves behind tasks
+//! that keep each other busy. A worker that finds nothing there robs the others,
 //! if nobody else does ([`Idle::start_search`](crate::idle::Idle::start_search)), and their
 //! next-task slots last of all.
 //!
@@ -78,6 +79,7 @@ pub(super) struct Worker {
     random: Random,
     seats: RefCell<Seats>,
     tick: Cell<u32>,
+    own_first: Cell<bool>,
     streak: Cell<u32>,
     /// The slot may be full.
     has_next: Cell<bool>,
@@ -186,6 +188,7 @@ impl Worker {
             random: Random::new(pass.index as u64 + 1),
             seats: RefCell::new(shared.roster.seats()),
             tick: Cell::new(0),
+            own_first: Cell::new(false),
             streak: Cell::new(0),
             has_next: Cell::new(false),
             outside_first: Cell::new(false),
@@ -306,7 +309,7 @@ impl Worker {
             self.outside_first.set(true);
         }
         if self.outside_first.replace(false) {
-            if let Some(task) = self.shared.injector.take() {
+            if let Some(task) = self.take_oldest() {
                 return Some(task);
             }
         }
@@ -319,6 +322,20 @@ impl Worker {
         self.streak.set(0);
         let own = self.local.pop().or_else(|| self.shared.injector.take());
         own.or_else(|| self.take_next())
+    }
+
+    /// The oldest of the injector, or of the own queue, which else would wait under what is
+    /// newer; in turn, so that neither hides the other.
+    fn take_oldest(&self) -> Option<TaskRef> {
+        let outside = || self.shared.injector.take();
+        let own = || self.seat.thief.take();
+        let own_first = self.own_first.get();
+        self.own_first.set(!own_first);
+        if own_first {
+            own().or_else(outside)
+        } else {
+            outside().or_else(own)
+        }
     }
 
     fn take_next(&self) -> Option<TaskRef> {
@@ -672,7 +689,7 @@ impl entered::Worker for Worker {
         self.seat.pulse.turn(Doing::Waiting);
         self.shared.census.block_begins();
         if let Some(task) = self.take_next() {
-            self.local.push(task);
+            self.local.line_up(task);
         }
         self.seat.unannounced.store(false, Ordering::Relaxed);
         // Ordering: a submitter pushes, passes a fence, and reads the census.

@@ -1,11 +1,16 @@
 //! A worker's own queue: its worker pushes and pops, thieves take from the other end.
 //!
-//! First in, first out for the owner too: what waits longest runs first, whoever runs it.
+//! Two lanes. What the worker submits is *fresh*: the newest goes first, because it and what it
+//! works on are still warm, and because a job that submits jobs then goes into the depth: its
+//! queue stays as long as the tree is deep, not as wide as the tree. What was woken, or has
+//! yielded, stands in a *line*: first in, first out, for fairness among those that have begun.
+//! Thieves take the oldest of either: of a tree, the largest part. The worker itself takes the
+//! oldest now and then ([`Thief::take`]), so that nothing waits for ever under the newest.
 
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
-use crossbeam_deque::Steal;
+use crossbeam_deque::{Steal, Stealer, Worker};
 
 #[cfg(loom)]
 use super::stand_in::Fifo;
@@ -20,97 +25,116 @@ const BATCH_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Local<T> {
     #[cfg(not(loom))]
-    deque: crossbeam_deque::Worker<T>,
+    fresh: Worker<T>,
+    #[cfg(not(loom))]
+    line: Worker<T>,
+    /// No order is modelled.
     #[cfg(loom)]
-    deque: Arc<Fifo<T>>,
+    both: Arc<Fifo<T>>,
 }
 
 /// The other end, for any thread.
 #[derive(Debug)]
 pub(crate) struct Thief<T> {
     #[cfg(not(loom))]
-    deque: crossbeam_deque::Stealer<T>,
+    fresh: Stealer<T>,
+    #[cfg(not(loom))]
+    line: Stealer<T>,
     #[cfg(loom)]
-    deque: Arc<Fifo<T>>,
+    both: Arc<Fifo<T>>,
 }
 
+#[cfg(not(loom))]
 impl<T> Local<T> {
-    #[cfg(not(loom))]
     pub(crate) fn new() -> Self {
         Self {
-            deque: crossbeam_deque::Worker::new_fifo(),
+            fresh: Worker::new_lifo(),
+            line: Worker::new_fifo(),
         }
     }
 
-    #[cfg(loom)]
+    pub(crate) fn thief(&self) -> Thief<T> {
+        Thief {
+            fresh: self.fresh.stealer(),
+            line: self.line.stealer(),
+        }
+    }
+
+    /// Adds what the worker submits.
+    pub(crate) fn push(&self, item: T) {
+        self.fresh.push(item);
+    }
+
+    /// Adds what was woken or has yielded, behind all such.
+    pub(crate) fn line_up(&self, item: T) {
+        self.line.push(item);
+    }
+
+    /// Takes the oldest of the line, or the newest of the fresh.
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.line.pop().or_else(|| self.fresh.pop())
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Thief<T> {
+    /// Takes the oldest item.
+    pub(crate) fn take(&self) -> Option<T> {
+        until_settled(|| self.fresh.steal()).or_else(|| until_settled(|| self.line.steal()))
+    }
+
+    /// Takes half of the items of a lane, the oldest, at most [`BATCH_MAX`]: returns one of
+    /// them, moves the rest into `own`.
+    pub(crate) fn take_half(&self, own: &Local<T>) -> Option<T> {
+        let half = |from: &Stealer<T>, to: &Worker<T>| {
+            until_settled(|| from.steal_batch_with_limit_and_pop(to, BATCH_MAX))
+        };
+        half(&self.fresh, &own.fresh).or_else(|| half(&self.line, &own.line))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.line.is_empty()
+    }
+
+    /// Exact while nothing moves.
+    pub(crate) fn len(&self) -> usize {
+        self.fresh.len() + self.line.len()
+    }
+}
+
+#[cfg(loom)]
+impl<T> Local<T> {
     pub(crate) fn new() -> Self {
         Self {
-            deque: Arc::new(Fifo::new()),
+            both: Arc::new(Fifo::new()),
         }
     }
 
-    #[cfg(not(loom))]
     pub(crate) fn thief(&self) -> Thief<T> {
         Thief {
-            deque: self.deque.stealer(),
-        }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn thief(&self) -> Thief<T> {
-        Thief {
-            deque: self.deque.clone(),
+            both: self.both.clone(),
         }
     }
 
     pub(crate) fn push(&self, item: T) {
-        self.deque.push(item);
+        self.both.push(item);
     }
 
-    /// Takes the oldest item.
-    #[cfg(not(loom))]
+    pub(crate) fn line_up(&self, item: T) {
+        self.both.push(item);
+    }
+
     pub(crate) fn pop(&self) -> Option<T> {
-        self.deque.pop()
-    }
-
-    /// Takes the oldest item.
-    #[cfg(loom)]
-    pub(crate) fn pop(&self) -> Option<T> {
-        self.deque.take()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.deque.is_empty()
+        self.both.take()
     }
 }
 
+#[cfg(loom)]
 impl<T> Thief<T> {
-    /// Takes the oldest item.
-    #[cfg(not(loom))]
     pub(crate) fn take(&self) -> Option<T> {
-        until_settled(|| self.deque.steal())
+        self.both.take()
     }
 
-    /// Takes the oldest item.
-    #[cfg(loom)]
-    pub(crate) fn take(&self) -> Option<T> {
-        self.deque.take()
-    }
-
-    /// Takes half of the items, at most [`BATCH_MAX`]: returns the oldest, moves the rest
-    /// into `own`.
-    #[cfg(not(loom))]
-    pub(crate) fn take_half(&self, own: &Local<T>) -> Option<T> {
-        until_settled(|| {
-            self.deque
-                .steal_batch_with_limit_and_pop(&own.deque, BATCH_MAX)
-        })
-    }
-
-    /// Takes half of the items, at most [`BATCH_MAX`]: returns the oldest, moves the rest
-    /// into `own`.
-    #[cfg(loom)]
     pub(crate) fn take_half(&self, own: &Local<T>) -> Option<T> {
         let half = self.len().div_ceil(2).min(BATCH_MAX);
         let first = self.take()?;
@@ -123,12 +147,11 @@ impl<T> Thief<T> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.deque.is_empty()
+        self.both.is_empty()
     }
 
-    /// Exact while nothing moves.
     pub(crate) fn len(&self) -> usize {
-        self.deque.len()
+        self.both.len()
     }
 }
 
@@ -149,25 +172,37 @@ mod tests {
     use super::Local;
 
     #[test]
-    fn owner_and_thief_both_take_the_oldest() {
+    fn the_owner_takes_the_newest_of_the_fresh_and_thieves_the_oldest() {
         let own = Local::new();
         let thief = own.thief();
         (1..=4).for_each(|n| own.push(n));
-        assert_eq!((own.pop(), thief.take()), (Some(1), Some(2)));
+        assert_eq!((own.pop(), thief.take()), (Some(4), Some(1)));
         assert_eq!(thief.len(), 2);
-        assert_eq!((own.pop(), own.pop(), own.pop()), (Some(3), Some(4), None));
-        assert!(thief.is_empty() && own.is_empty());
+        assert_eq!((own.pop(), own.pop(), own.pop()), (Some(3), Some(2), None));
+        assert!(thief.is_empty());
+    }
+
+    #[test]
+    fn the_line_goes_in_order_and_before_the_fresh() {
+        let own = Local::new();
+        let thief = own.thief();
+        own.push(10);
+        (1..=3).for_each(|n| own.line_up(n));
+        assert_eq!((own.pop(), own.pop()), (Some(1), Some(2)));
+        assert_eq!((thief.len(), thief.take()), (2, Some(10)));
+        assert_eq!((thief.take(), thief.take()), (Some(3), None));
     }
 
     #[test]
     fn half_of_a_queue_moves_and_stays_within_reach_of_others() {
         let (rich, poor) = (Local::new(), Local::new());
         (0..100).for_each(|n| rich.push(n));
-        assert_eq!(rich.thief().take_half(&poor), Some(0));
+        let is_old = |item: Option<i32>| item.is_some_and(|n| n < 16);
+        assert!(is_old(rich.thief().take_half(&poor)));
         let moved = poor.thief().len();
         assert!((1..16).contains(&moved), "{moved} moved");
         assert_eq!(rich.thief().len(), 100 - 1 - moved);
-        assert_eq!(poor.thief().take(), Some(1), "a third one gets at it");
+        assert!(is_old(poor.thief().take()), "a third one gets at them");
     }
 
     #[test]
