@@ -78,6 +78,9 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// What tools put beside the sources: built files and inputs that are no text.
+const MADE: &[&str] = &["artifacts", "corpus", "coverage", "regressions", "target"];
+
 fn files_under(folder: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
@@ -85,7 +88,10 @@ fn files_under(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in entries {
         let path = entry.expect("a listed entry can be read").path();
         if path.is_dir() {
-            files_under(&path, found);
+            let name = path.file_name().and_then(|name| name.to_str());
+            if !name.is_some_and(|name| MADE.contains(&name)) {
+                files_under(&path, found);
+            }
         } else {
             found.push(path);
         }
