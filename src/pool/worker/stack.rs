@@ -1,0 +1,142 @@
+//! What runs on a worker's stack: tasks in place on top of each other, and waits of ours.
+//!
+//! The worker's account of it answers who is excused when one of them waits for the pool's end
+//! ([`shutdown`](crate::pool::shutdown)), whether there is room for one more, and when the worker
+//! counts as blocked.
+
+#![forbid(unsafe_code)]
+
+use super::Worker;
+use crate::base::sync::atomic::{Ordering, fence};
+use crate::entered;
+use crate::idle::Claim;
+use crate::pool::evidence::Phase as Doing;
+use crate::task::{self, Ended, TaskId, TaskRef};
+
+impl Worker {
+    #[inline]
+    pub(in crate::pool) fn started(&self, task: &TaskRef) {
+        self.seat.tally.started.bump();
+        if self.outer.get() != Some(task.id()) {
+            self.nested.set(self.nested.get() + 1);
+        }
+    }
+
+    pub(in crate::pool) fn suspended(&self, id: TaskId) {
+        self.went(id);
+    }
+
+    #[inline]
+    pub(in crate::pool) fn ended(&self, end: &Ended) {
+        self.seat.tally.ended(end);
+        if end.started && !end.suspended {
+            self.went(end.id);
+        }
+    }
+
+    /// A task left the stack.
+    fn went(&self, id: TaskId) {
+        if self.outer.get() != Some(id) {
+            self.nested.set(self.nested.get().saturating_sub(1));
+        }
+    }
+
+    /// Tasks of the pool that are running on this stack.
+    fn depth(&self) -> usize {
+        let polled = self.turning.get() && self.shared.suspended.any(task::is_running_here);
+        usize::from(self.outer.get().is_some() || polled) + self.nested.get()
+    }
+
+    /// The task that runs here waits for the pool's end: it and those below it on the stack are
+    /// not waited for. Returns how many these are, and whether the worker itself was not
+    /// excused before.
+    pub(in crate::pool) fn excuse(&self) -> (usize, bool) {
+        let before = self.excused.get();
+        let now = self.depth().max(before);
+        self.excused.set(now);
+        (now - before, before == 0)
+    }
+
+    pub(in crate::pool) fn resume(&self, count: usize) {
+        self.excused.set(self.excused.get() - count);
+    }
+
+    /// Runs something of the pool on top of a task that waits for the pool's end; false if
+    /// there is nothing.
+    pub(in crate::pool) fn help(&self) -> bool {
+        if self.is_deep() {
+            return false;
+        }
+        if !self.turning.get() && (self.driver.has_work() || self.is_loop_due()) {
+            self.turn();
+            return true;
+        }
+        let task = self.local.pop().or_else(|| self.shared.take_any());
+        let Some(task) = task else {
+            return false;
+        };
+        self.seat.tally.taken.bump();
+        let polling = self.polling.replace(!task.is_job());
+        // A later poll tells nobody that it begins.
+        let later = !task.is_job() && task.is_claimed();
+        let nested = self.nested.get();
+        self.nested.set(nested + usize::from(later));
+        task.run();
+        self.nested.set(nested);
+        self.polling.set(polling);
+        true
+    }
+
+    /// More than half of the stack is used.
+    fn is_deep(&self) -> bool {
+        let (base, most) = self.stack;
+        let here = 0_u8;
+        base.abs_diff(&raw const here as usize) > most
+    }
+}
+
+impl entered::Worker for Worker {
+    fn pool(&self) -> u64 {
+        self.shared.id
+    }
+
+    fn block_begins(&self) {
+        if self.resting.get() {
+            return;
+        }
+        self.blocked.set(self.blocked.get() + 1);
+        if self.blocked.get() > 1 {
+            return;
+        }
+        self.seat.pulse.turn(Doing::Waiting);
+        self.shared.census.block_begins();
+        if let Some(task) = self.take_next() {
+            self.local.line_up(task);
+        }
+        self.seat.unannounced.store(false, Ordering::Relaxed);
+        // Ordering: a submitter pushes, passes a fence, and reads the census.
+        fence(Ordering::SeqCst);
+        if self.sees_work() {
+            match self.shared.idle.claim() {
+                Claim::Wake(index) => self.shared.wake(index),
+                Claim::Searching => {}
+                Claim::Nobody => self.shared.growth.blocked(&self.shared),
+            }
+        }
+    }
+
+    fn block_ends(&self) {
+        if self.resting.get() {
+            return;
+        }
+        self.blocked.set(self.blocked.get() - 1);
+        if self.blocked.get() == 0 {
+            self.shared.census.block_ends();
+            self.seat.pulse.turn(Doing::Inside);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_deep()
+    }
+}
