@@ -425,6 +425,8 @@ fn a_worker_whose_loop_was_called_from_elsewhere_goes_back_to_sleep() {
         }
         task.wait().unwrap();
         eventually("it sleeps", || pool.metrics().threads_idle == 1);
+        // It says so just before it parks; a count of parks may follow.
+        thread::sleep(Duration::from_millis(20));
         let before = pool.metrics();
         thread::sleep(Duration::from_millis(20));
         for _ in 0..100 {
@@ -534,6 +536,8 @@ fn an_idle_pool_parks_once_and_stays_parked() {
             let metrics = pool.metrics();
             metrics.threads_idle == metrics.threads
         });
+        // They say so just before they park; a count of parks may follow.
+        thread::sleep(Duration::from_millis(20));
         let before = pool.metrics();
         thread::sleep(Duration::from_millis(100));
         assert_eq!(pool.metrics(), before);
