@@ -10,6 +10,7 @@ use crate::deferred;
 use crate::entered::{Parking, run_lane_job};
 use crate::event_loop::core::hide_running;
 use crate::event_loop::frame::Frame;
+use crate::event_loop::root::poll_root;
 
 /// At most so many timers fire between two looks at the future.
 const FIRED_MAX: usize = 64;
@@ -41,11 +42,11 @@ const FIRED_MAX: usize = 64;
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let frame = Frame::enter(Parking::current());
     let _hidden = hide_running();
-    let mut future = pin!(future);
+    let mut future = pin!(Some(future));
     let mut cx = Context::from_waker(frame.waker());
     loop {
         if frame.take_signal() {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            if let Poll::Ready(output) = poll_root(future.as_mut(), &mut cx) {
                 return output;
             }
         }

@@ -21,6 +21,7 @@ mod core;
 mod frame;
 mod handle;
 mod inbox;
+mod root;
 mod shared;
 mod stopped;
 mod suspended;
@@ -36,6 +37,7 @@ use std::task::{Context, Poll};
 use crate::error::RunError;
 use crate::event_loop::core::Core;
 use crate::event_loop::frame::Frame;
+use crate::event_loop::root::poll_root;
 use crate::event_loop::turn::{Shares, pass, turn};
 use crate::promise::JoinHandle;
 use crate::spawn;
@@ -122,12 +124,12 @@ impl EventLoop {
     pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output, RunError> {
         let frame = Frame::enter(self.core.parking.clone());
         let _run = self.core.begin()?;
-        let mut future = pin!(future);
+        let mut future = pin!(Some(future));
         let mut cx = Context::from_waker(frame.waker());
         loop {
             let mut done = turn(&self.core, frame.timers(), Shares::LOOP);
             if frame.take_signal() {
-                if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                if let Poll::Ready(output) = poll_root(future.as_mut(), &mut cx) {
                     return Ok(output);
                 }
                 done += 1;
