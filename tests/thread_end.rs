@@ -218,8 +218,9 @@ fn inside_a_job_a_task_and_a_lane_everything_works() {
 
 #[test]
 fn a_waker_fired_by_a_dying_thread_is_heard() {
+    type Bell = OnDrop<Box<dyn FnOnce()>>;
     thread_local! {
-        static WAKES: RefCell<Option<OnDrop<Box<dyn FnOnce()>>>> = const { RefCell::new(None) };
+        static WAKES: RefCell<Option<Bell>> = const { RefCell::new(None) };
     }
     let _watch = watchdog(20);
     let (conductor, future) = kit::scripted();

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use super::run_multiple::TaskResult;
-use crate::base::contain::contained_drop;
+use crate::base::contain::{contain, contained_drop, discard};
 use crate::base::sync::{Arc, Mutex};
 use crate::join_error::JoinError;
 
@@ -75,8 +75,9 @@ impl<T> Results<T> {
                 arrived.waker.take()
             }
         };
-        if let Some(waker) = waker {
-            waker.wake();
+        // A reader's waker that panics must not end the runner.
+        if let Some(Err(payload)) = waker.map(|waker| contain(|| waker.wake())) {
+            discard(payload);
         }
     }
 
@@ -117,7 +118,7 @@ impl<T> Results<T> {
                 (Next::Pending, arrived.waker.replace(waker))
             }
         };
-        drop(old);
+        contained_drop(old);
         next
     }
 

@@ -188,8 +188,11 @@ pub(super) fn watch(header: &Header, waker: &Waker) -> bool {
         (old, before.has(DONE))
     };
     // Wakers are user's values: dropped with no lock held.
-    drop(old);
-    drop(waker);
+    for waker in [old, waker] {
+        if let Err(payload) = contain(|| drop(waker)) {
+            unhandled::report_panic(header, "a waker", payload);
+        }
+    }
     done
 }
 

@@ -9,7 +9,7 @@ use std::task::Waker;
 use super::cell::Hold;
 use super::id::TaskId;
 use super::schedule::{Home, Schedule};
-use crate::base::contain::{contain, discard};
+use crate::base::contain::{contain, contained_drop, discard};
 use crate::base::sync::{Arc, Mutex};
 use crate::deferred;
 
@@ -145,12 +145,12 @@ impl Writing {
     /// Has `waker` called when the reader tells it to stop. Look at the word after this.
     pub(super) fn wake_when_told(&self, waker: Waker) {
         let old = self.0.lock().get_or_insert_default().waker.replace(waker);
-        drop(old);
+        contained_drop(old);
     }
 
     pub(super) fn forget_waker(&self) {
         let old = self.0.lock().as_mut().and_then(|told| told.waker.take());
-        drop(old);
+        contained_drop(old);
     }
 
     /// Cancels `source` when the reader tells it to stop. Look at the word after this.
