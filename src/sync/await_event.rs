@@ -203,8 +203,9 @@ where
 fn first_of(event: &mut WaitEvent<'_>, stop: &mut WaitEvent<'_>, waker: &Waker) -> Option<bool> {
     let early = event.look(waker);
     let stop = stop.look(waker);
-    // Looked at again: a set before that of the stop may have come after the first look.
-    let event = early.or_else(|| event.look(waker));
+    // Looked at again only where the stop is set: the event may have come before it, yet after
+    // the first look. Where no stop was seen, an event seen now might have a stop before it.
+    let event = early.or_else(|| stop.and_then(|_| event.look(waker)));
     is_event_first((event, stop))
 }
 
