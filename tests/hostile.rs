@@ -277,7 +277,8 @@ fn a_value_whose_drop_uses_the_pool_that_drops_it() {
 fn a_future_whose_drop_uses_its_own_handles_and_loop() {
     let _watch = watchdog(20);
     let events = EventLoop::new();
-    let slot: Arc<Mutex<Option<(JoinHandle<()>, CancelHandle)>>> = Arc::default();
+    type Own = (JoinHandle<()>, CancelHandle);
+    let slot: Arc<Mutex<Option<Own>>> = Arc::default();
     let seen = Diary::new();
     let (inside, diary, handle) = (slot.clone(), seen.clone(), events.handle());
     let bell = OnDrop::new(move || {
@@ -480,11 +481,11 @@ fn a_hundred_thousand_of_everything() {
 
     let lane = CurrentThreadExecutor::new(None);
     let last = on_new_thread(|| {
-        (0..MANY)
-            .map(|number| lane.submit(move || number).expect("taken"))
-            .last()
+        let submit = |number| lane.submit(move || number).expect("taken");
+        (0..MANY - 1).for_each(|number| submit(number).detach());
+        submit(MANY - 1)
     });
-    let last = lane.run_until_future(last.expect("some"));
+    let last = lane.run_until_future(last);
     assert_eq!(last.expect("its owner").expect("a value"), MANY - 1);
 }
 
