@@ -233,11 +233,13 @@ impl Context {
     }
 
     /// The context for work submitted here and now: a copy of the running one.
+    #[inline]
     pub(crate) fn capture() -> Self {
         scope::copy()
     }
 
     /// Enters this context until the guard is dropped; what changes meanwhile stays in `self`.
+    #[inline]
     pub(crate) fn swap_in(&mut self) -> Entered<'_> {
         Entered::new(self)
     }

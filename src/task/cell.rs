@@ -136,6 +136,7 @@ impl std::ops::Deref for HomeRef<'_> {
 }
 
 impl Header {
+    #[inline]
     pub(super) fn home(&self) -> Option<HomeRef<'_>> {
         if self.word.peek().has(LATE) {
             let _guard = self.watchers.lock();
@@ -248,6 +249,7 @@ impl TaskRef {
     }
 
     /// A move has given up this driver already, with `release` as the duty.
+    #[inline]
     pub(super) fn given_up(self, release: Release) {
         let cell = ManuallyDrop::new(self).0;
         if release == Release::Free {
@@ -338,6 +340,7 @@ impl fmt::Debug for TaskRef {
 /// # Safety
 ///
 /// 1. The caller owns one driver of the live cell and does not use it after.
+#[inline]
 pub(super) unsafe fn release_driver(cell: NonNull<Header>) {
     loop {
         // SAFETY: the driver of duty 1 holds the cell until the turn below.

@@ -57,6 +57,7 @@ pub(super) fn end(header: &Header, family: Option<Family>, output: bool, keep_wo
     published(header, old, output, how);
 }
 
+#[inline]
 fn account(header: &Header, how: Completion) {
     let now = header.word.load();
     if let Some(home) = header.home() {
@@ -70,6 +71,7 @@ fn account(header: &Header, how: Completion) {
 }
 
 /// After the publication: an outcome that nobody waits for goes, everybody else is told.
+#[inline]
 fn published(header: &Header, old: Snapshot, output: bool, how: Completion) {
     if output && !old.has(HANDLE) {
         // SAFETY: the publishing turn has set TAKEN on our behalf, as no reader is left.

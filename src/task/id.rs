@@ -31,6 +31,7 @@ std::thread_local! {
 pub struct TaskId(NonZeroU64);
 
 impl TaskId {
+    #[inline]
     pub(crate) fn fresh() -> Self {
         let number = MINE
             .try_with(|mine| {

@@ -216,6 +216,7 @@ impl Snapshot {
     }
 
     /// `None` is a value.
+    #[inline]
     pub(super) fn family(self) -> Option<Family> {
         match (self.0 & FAMILY) >> FAMILY_SHIFT {
             0 => None,
@@ -253,6 +254,7 @@ impl Snapshot {
     }
 
     /// A runner with a driver of its own asks for the work.
+    #[inline]
     pub(super) fn claim(self) -> (Claim, Option<Self>) {
         if self.has(DONE | PREVENTED) {
             if self.has(WORK) && !self.has(RUNNING) {
@@ -307,6 +309,7 @@ impl Snapshot {
     }
 
     /// The poll said pending.
+    #[inline]
     pub(super) fn suspend(self) -> (Suspend, Option<Self>) {
         if self.has(CANCEL) {
             (Suspend::Abort, None)
@@ -318,6 +321,7 @@ impl Snapshot {
     }
 
     /// A waker fires; `owned` when it brings its driver along.
+    #[inline]
     pub(super) fn wake(self, owned: bool) -> (Wake, Option<Self>) {
         if self.is_idle_future() {
             let next = self.with(SCHEDULED);
@@ -382,6 +386,7 @@ impl Snapshot {
     }
 
     /// The owner of the work publishes the end. `keep_work` leaves it for its own thread.
+    #[inline]
     pub(super) fn publish(self, family: Option<Family>, output: bool, keep_work: bool) -> Self {
         let mut next = self.with(DONE).without(RUNNING | SCHEDULED);
         if output {
@@ -398,6 +403,7 @@ impl Snapshot {
 
     /// A runner publishes the end and, if nobody has to be told and nothing to be dropped,
     /// gives up its driver in the same move.
+    #[inline]
     pub(super) fn finish(
         self,
         family: Option<Family>,
@@ -417,6 +423,7 @@ impl Snapshot {
 
     /// A promise publishes what it has put into the slot and learns what the word said before;
     /// `None` when it was cancelled before.
+    #[inline]
     pub(super) fn resolve(
         self,
         family: Option<Family>,
@@ -429,6 +436,7 @@ impl Snapshot {
     }
 
     /// The reader takes the outcome.
+    #[inline]
     pub(super) fn take(self) -> (Take, Option<Self>) {
         if !self.has(DONE) {
             return (Take::Pending, None);
@@ -445,6 +453,7 @@ impl Snapshot {
 
     /// The reading half goes, with its reference unless the slot is left to it; whoever sees
     /// both `DONE` and no `HANDLE` first takes the slot.
+    #[inline]
     pub(super) fn leave(self) -> (Leave, Option<Self>) {
         let (duty, taken) = self.take();
         let next = taken.unwrap_or(self).without(HANDLE);
@@ -464,6 +473,7 @@ impl Snapshot {
     }
 
     /// A driver is added for a party that holds the cell.
+    #[inline]
     pub(super) fn driver_added(self) -> Self {
         if self.drivers() >= COUNT_MAX {
             std::process::abort();
@@ -480,6 +490,7 @@ impl Snapshot {
     }
 
     /// A driver gives up.
+    #[inline]
     pub(super) fn driver_gone(self) -> (Release, Option<Self>) {
         if self.drivers() > 1 {
             return (Release::Nothing, Some(Self(self.0 - DRIVER)));
@@ -493,12 +504,14 @@ impl Snapshot {
         self.given_up(DRIVER + HOLDER)
     }
 
+    #[inline]
     pub(super) fn holder_gone(self) -> (Release, Option<Self>) {
         self.given_up(HOLDER)
     }
 
     /// The last reference goes without a move: nobody is left who could see it, and the look
     /// at the word was an Acquire.
+    #[inline]
     fn given_up(self, references: u64) -> (Release, Option<Self>) {
         if self.holders() == 1 {
             return (Release::Free, None);
@@ -560,18 +573,21 @@ impl Word {
     }
 
     /// What the word says, with everything that was published before it said so.
+    #[inline]
     pub(super) fn load(&self) -> Snapshot {
         // Ordering: Acquire pairs with the Release of every turn.
         Snapshot(self.0.load(Ordering::Acquire))
     }
 
     /// What the word says; publishes and sees nothing else.
+    #[inline]
     pub(super) fn peek(&self) -> Snapshot {
         // Ordering: Relaxed: for questions whose answer may be old when it arrives.
         Snapshot(self.0.load(Ordering::Relaxed))
     }
 
     /// Makes the transition that `step` finds for the word as it is. The loop of the house.
+    #[inline]
     pub(super) fn turn<D>(&self, step: impl Fn(Snapshot) -> (D, Option<Snapshot>)) -> D {
         let mut now = self.load();
         loop {
