@@ -2,14 +2,55 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::Effort;
 use crate::stage::Run;
 use crate::verdict::{Line, median};
+use crate::{Effort, plot};
+
+/// What is drawn: file, title, unit, number, scenarios.
+const PLOTS: &[(&str, &str, &str, &str, &[&str])] = &[
+    (
+        "cost-per-job",
+        "An empty job, submitted and run",
+        "ns",
+        "ns",
+        &["fire-1", "fire-4", "tree"],
+    ),
+    (
+        "round-trip-p50",
+        "There and back, p50",
+        "us",
+        "p50_us",
+        ROUND_TRIPS,
+    ),
+    (
+        "round-trip-p99",
+        "There and back, p99",
+        "us",
+        "p99_us",
+        ROUND_TRIPS,
+    ),
+    (
+        "threads",
+        "Threads after a burst",
+        "threads",
+        "threads",
+        BURSTS,
+    ),
+];
+const ROUND_TRIPS: &[&str] = &["round-trip", "round-trip-gaps", "round-trip-awaited"];
+const BURSTS: &[&str] = &[
+    "sleepers-30",
+    "sleepers-200",
+    "sleepers-1000",
+    "cpu-200",
+    "cpu-20000",
+];
 
 /// A row that held is lost when it misses its bar by more than this.
 const WIDE: f64 = 1.5;
@@ -34,6 +75,7 @@ pub fn finish(
     let written = fs::create_dir_all(&target)
         .and_then(|()| fs::write(target.join("results.json"), format!("{json:#}\n")))
         .and_then(|()| fs::write(target.join("results.md"), &table));
+    let written = written.and_then(|()| draw(&target, runs));
     if let Err(error) = written {
         eprintln!("{}: {error}", target.display());
     }
@@ -42,10 +84,15 @@ pub fn finish(
         eprintln!("held before, does not by far: {line}");
     }
     if refresh && complete {
-        let head = format!("# Results\n\n{}\n\n", circumstances(effort));
+        let head = format!(
+            "# Results\n\n{}\n\n![cost per job](plots/cost-per-job.svg)\n\n",
+            circumstances(effort)
+        );
         let bars = json!({ "lines": json["lines"], "circumstances": circumstances(effort) });
         let written = fs::write(folder().join("RESULTS.md"), head + &table)
-            .and_then(|()| fs::write(folder().join("RESULTS.json"), format!("{bars:#}\n")));
+            .and_then(|()| fs::write(folder().join("RESULTS.json"), format!("{bars:#}\n")))
+            .and_then(|()| fs::create_dir_all(folder().join("plots")))
+            .and_then(|()| draw(&folder().join("plots"), runs));
         if let Err(error) = written {
             eprintln!("the results could not be kept: {error}");
         }
@@ -55,6 +102,20 @@ pub fn finish(
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn draw(target: &Path, runs: &[(&'static str, Run)]) -> io::Result<()> {
+    for (file, title, unit, metric, scenarios) in PLOTS {
+        let shown: Vec<_> = scenarios
+            .iter()
+            .filter_map(|name| runs.iter().find(|(known, _)| known == name))
+            .map(|(name, run)| (*name, run))
+            .collect();
+        if let Some(svg) = plot::bars(title, unit, metric, &shown) {
+            fs::write(target.join(format!("{file}.svg")), svg)?;
+        }
+    }
+    Ok(())
 }
 
 /// Three figures that matter.
