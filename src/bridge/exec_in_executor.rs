@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::sync::Arc;
 use crate::bridge::config::configured_executor;
 use crate::entered::is_in_loop;
 use crate::error::SubmitError;
@@ -47,7 +48,7 @@ where
         let _own = ensure_thread_event_loop();
         f()
     });
-    on_executor(executor, |executor| executor.execute(job))?;
+    Chosen::of(executor).execute(job)?;
     Ok(handle)
 }
 
@@ -82,24 +83,38 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    on_executor(executor, |executor| {
-        let (job, handle) = async_job(executor.drives(), create);
-        executor.execute(job)?;
-        Ok(handle)
-    })
+    let executor = Chosen::of(executor);
+    let (job, handle) = async_job(executor.drives(), create);
+    executor.execute(job)?;
+    Ok(handle)
 }
 
-/// Calls `submit` with the executor that [`exec_in_executor`] documents.
-pub(crate) fn on_executor<R>(
-    named: Option<&dyn Executor>,
-    submit: impl FnOnce(&dyn Executor) -> R,
-) -> R {
-    if let Some(named) = named {
-        return submit(named);
+/// The executor that [`exec_in_executor`] documents. A value, as the body of a closure would
+/// not know who called.
+enum Chosen<'a> {
+    Named(&'a dyn Executor),
+    Configured(Arc<dyn Executor>),
+    Global,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(named: Option<&'a dyn Executor>) -> Self {
+        match named {
+            Some(named) => Self::Named(named),
+            None => configured_executor().map_or(Self::Global, Self::Configured),
+        }
     }
-    match configured_executor() {
-        Some(configured) => submit(&*configured),
-        None => submit(ThreadPool::global()),
+}
+
+impl<'a> std::ops::Deref for Chosen<'a> {
+    type Target = dyn Executor + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Named(named) => *named,
+            Self::Configured(configured) => &**configured,
+            Self::Global => ThreadPool::global(),
+        }
     }
 }
 
