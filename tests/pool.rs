@@ -1316,3 +1316,17 @@ fn a_job_is_not_left_behind_newer_ones_of_its_worker() {
         drop(held);
     });
 }
+
+/// The end of the outer job shows the inner one, which nobody else could run.
+#[test]
+fn the_only_worker_runs_the_outer_and_the_inner_job_of_a_flattened_handle() {
+    within_limit(|| {
+        let pool = fixed(1);
+        let (inner, innermost) = (pool.clone(), pool.clone());
+        let outer = pool.spawn_blocking(move || {
+            let nested = inner.spawn_blocking(move || innermost.spawn_blocking(|| 1));
+            nested.flatten().wait().unwrap()
+        });
+        assert_eq!(outer.wait().unwrap(), 1);
+    });
+}

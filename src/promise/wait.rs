@@ -10,7 +10,7 @@ use crate::base::clock::deadline_after;
 use crate::base::sync::{Arc, local};
 use crate::entered::{self, Parking};
 use crate::join_error::JoinError;
-use crate::task::{self, Hold, Home, Origin, Reader, Schedule, Waits};
+use crate::task::{self, Chain, Hold, Home, Origin, Reader, Schedule, Waits};
 use crate::timer::Timers;
 
 /// How deep helpers may be nested on a thread whose stack we do not know.
@@ -108,10 +108,7 @@ impl<T> JoinHandle<T> {
         if let Some(outcome) = self.reader.take() {
             return Some(outcome);
         }
-        let chain = self.reader.chain();
-        if let Some(root) = &chain.root {
-            help.bring_about(root);
-        }
+        let chain = self.bring_about(help);
         let parking = Parking::current();
         if !self.reader.is_finished() && is_wait_for_oneself(&self.reader, chain.origin) {
             return Some(Err(JoinError::would_deadlock()));
@@ -127,6 +124,22 @@ impl<T> JoinHandle<T> {
             deadline,
         );
         self.reader.take()
+    }
+
+    /// Runs the root of the chain as far as this thread may, and the next root where the end of
+    /// the first shows that there is another one.
+    fn bring_about(&self, help: Help) -> Chain {
+        let mut chain = self.reader.chain();
+        loop {
+            if let Some(root) = &chain.root {
+                help.bring_about(root);
+            }
+            let next = self.reader.chain();
+            if next.origin.id == chain.origin.id || self.reader.is_finished() {
+                return next;
+            }
+            chain = next;
+        }
     }
 }
 
