@@ -34,6 +34,8 @@ pub(crate) trait Worker {
     fn block_ends(&self);
     /// Is there stack left to run another job on top of the one that waits?
     fn has_room(&self) -> bool;
+    /// Is it the only worker that its pool can ever have?
+    fn is_only_one(&self) -> bool;
 }
 
 local! {

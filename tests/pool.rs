@@ -1330,3 +1330,18 @@ fn the_only_worker_runs_the_outer_and_the_inner_job_of_a_flattened_handle() {
         assert_eq!(outer.wait().unwrap(), 1);
     });
 }
+
+/// It could only be started on the thread that waits, which it would then be bound to.
+#[test]
+fn waiting_on_the_only_worker_for_a_pinned_task_that_has_not_started_would_deadlock() {
+    within_limit(|| {
+        let pool = fixed(1);
+        let inner = pool.clone();
+        let outer = pool.spawn_blocking(move || {
+            let pinned = inner.spawn_pinned(|| async { 1 });
+            pinned.wait().unwrap_err().is_would_deadlock()
+        });
+        assert!(outer.wait().unwrap());
+        assert_eq!(pool.spawn_pinned(|| async { 2 }).wait().unwrap(), 2);
+    });
+}

@@ -128,6 +128,11 @@ enum Why {
 }
 
 impl Growth {
+    /// The most threads that the pool may have.
+    pub(super) fn thread_max(&self) -> usize {
+        self.limits.max
+    }
+
     pub(super) fn new(limits: Limits, starter: Arc<dyn Starter>) -> Self {
         Self {
             limits,

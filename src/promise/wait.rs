@@ -110,7 +110,9 @@ impl<T> JoinHandle<T> {
         }
         let chain = self.bring_about(help);
         let parking = Parking::current();
-        if !self.reader.is_finished() && is_wait_for_oneself(&self.reader, chain.origin) {
+        let is_own = is_wait_for_oneself(&self.reader, chain.origin)
+            || chain.root.as_ref().is_some_and(is_left_to_this_worker);
+        if is_own && !self.reader.is_finished() {
             return Some(Err(JoinError::would_deadlock()));
         }
         let Some(_told) = Told::begin(chain.root.as_ref()) else {
@@ -265,4 +267,13 @@ fn is_wait_for_oneself<T>(reader: &Reader<T>, origin: Origin) -> bool {
     // cancels or refuses it, and says so in a moment.
     let elsewhere = origin.id == reader.id() && reader.is_in_hand();
     origin.home == Home::Thread(entered::thread_key()) && !elsewhere
+}
+
+/// Is it a pinned task that has not started, in a pool whose only worker is about to wait for it?
+fn is_left_to_this_worker(root: &Hold) -> bool {
+    let Some(worker) = entered::worker() else {
+        return false;
+    };
+    let is_pinned = root.origin().home == Home::Pool(worker.pool()) && root.pool().is_none();
+    is_pinned && worker.is_only_one() && !root.is_claimed()
 }

@@ -139,4 +139,8 @@ impl entered::Worker for Worker {
     fn has_room(&self) -> bool {
         !self.is_deep()
     }
+
+    fn is_only_one(&self) -> bool {
+        self.shared.growth.thread_max() == 1
+    }
 }
