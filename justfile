@@ -48,3 +48,12 @@ bench *rows:
 # the same, and keeps what it finds in benches/RESULTS.md and RESULTS.json
 bench-report:
     cargo bench -p portage-benches -- --report
+
+# writes the table of UNSAFE.md anew, for review
+unsafe-inventory:
+    PORTAGE_WRITE_INVENTORY=1 cargo test --test tidy inventory
+
+# licences, sources and doubles, and with the network the advisories; wants `cargo install cargo-deny`
+deny *checks:
+    cargo deny --workspace check {{checks}}
+    cargo deny --manifest-path fuzz/Cargo.toml check {{checks}}

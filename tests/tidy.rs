@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/inventory.rs"]
+mod inventory;
+
 /// Top-level modules, cellar first. A module names only modules on lower floors, or those that
 /// stand before it on its own floor.
 const FLOORS: &[&[&str]] = &[

@@ -253,7 +253,7 @@ impl TaskRef {
     pub(super) fn given_up(self, release: Release) {
         let cell = ManuallyDrop::new(self).0;
         if release == Release::Free {
-            // SAFETY: the word says that no reference is left; we were the last.
+            // SAFETY: the word says that no reference is left; we were the last (invariant 1).
             unsafe { free(cell) }
         }
     }
@@ -320,7 +320,7 @@ impl TaskRef {
 
 impl Drop for TaskRef {
     fn drop(&mut self) {
-        // SAFETY: this reference owns one driver and gives it up here.
+        // SAFETY: this reference owns one driver and gives it up here (invariant 1).
         unsafe { release_driver(self.0) }
     }
 }
@@ -347,11 +347,11 @@ pub(super) unsafe fn release_driver(cell: NonNull<Header>) {
         let header = unsafe { cell.as_ref() };
         match header.word.turn(Snapshot::driver_gone) {
             Release::Nothing => return,
-            // SAFETY: the word says that no reference is left; we were the last.
+            // SAFETY: the word says that no reference is left; we were the last (invariant 1).
             Release::Free => return unsafe { free(cell) },
             Release::Lose => control::lose(header),
             Release::Orphan => {
-                // SAFETY: the driver stayed with us, and goes along here.
+                // SAFETY: the driver stayed with us (invariant 1), and goes along here.
                 let task = unsafe { TaskRef::from_raw(cell) };
                 return run::schedule(task, WakeKind::Woken);
             }
@@ -464,7 +464,7 @@ impl Hold {
         if !self.header().word.turn(Snapshot::claim_unstarted) {
             return false;
         }
-        // SAFETY: the turn has added a driver, for us.
+        // SAFETY: the turn has added a driver, for us (invariant 1).
         let task = unsafe { TaskRef::from_raw(self.0) };
         run::run_claimed(task);
         true
@@ -523,7 +523,7 @@ impl Clone for Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // SAFETY: this reference owns one holder and gives it up here.
+        // SAFETY: this reference owns one holder and gives it up here (invariant 1).
         unsafe { release_holder(self.0) }
     }
 }
@@ -541,7 +541,7 @@ pub(super) unsafe fn release_holder(cell: NonNull<Header>) {
     // SAFETY: the holder of duty 1 holds the cell until the turn.
     let header = unsafe { cell.as_ref() };
     if header.word.turn(Snapshot::holder_gone) == Release::Free {
-        // SAFETY: the word says that no reference is left; we were the last.
+        // SAFETY: the word says that no reference is left; we were the last (invariant 1).
         unsafe { free(cell) }
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn cancel(header: &Header) -> Cancel {
     match header.word.turn(|now| now.stop(header.is_here(false))) {
         Stop::Prevent => {
             if header.word.peek().has(WORK) {
-                // SAFETY: the turn has set RUNNING for us, and nobody has claimed the work.
+                // SAFETY: the turn has set RUNNING for us (invariant 2); nobody has claimed the work.
                 unsafe { drop_work(header) };
             }
             end(header, Some(Family::Cancelled), false, false);
@@ -26,7 +26,7 @@ pub(super) fn cancel(header: &Header) -> Cancel {
             Cancel::Prevented
         }
         Stop::Push => {
-            // SAFETY: the turn has added a driver, for the queue.
+            // SAFETY: the turn has added a driver, for the queue (invariant 1).
             let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
             schedule(task, WakeKind::Woken);
             Cancel::Requested
@@ -62,7 +62,7 @@ pub(super) fn lose(header: &Header) {
     let has_work = header.word.peek().has(WORK);
     let here = header.is_here(false);
     if has_work && here {
-        // SAFETY: the turn has set RUNNING for us, and nobody has claimed the work.
+        // SAFETY: the turn has set RUNNING for us (invariant 2); nobody has claimed the work.
         unsafe { drop_work(header) };
     }
     end(header, Some(Family::Lost), false, has_work && !here);

@@ -74,7 +74,7 @@ fn account(header: &Header, how: Completion) {
 #[inline]
 fn published(header: &Header, old: Snapshot, output: bool, how: Completion) {
     if output && !old.has(HANDLE) {
-        // SAFETY: the publishing turn has set TAKEN on our behalf, as no reader is left.
+        // SAFETY: the publishing turn set TAKEN for us, no reader is left (invariant 4).
         unsafe { discard_output(header, how) };
     }
     if old.has(WATCHED) {
@@ -214,15 +214,15 @@ pub(super) unsafe fn leave(cell: NonNull<Header>) {
     }
     match header.word.turn(Snapshot::leave) {
         Leave::Gone(Release::Free) => {
-            // SAFETY: the word says that no reference is left; we were the last.
+            // SAFETY: the word says that no reference is left; we were the last (invariant 1).
             unsafe { free(cell) }
         }
         Leave::Gone(_) => {}
         Leave::Slot => {
             let how = completion(header.word.load().family());
-            // SAFETY: the turn has set TAKEN for us.
+            // SAFETY: the turn has set TAKEN for us (invariant 4).
             unsafe { discard_output(header, how) };
-            // SAFETY: the reading half has kept its holder, and gives it up here.
+            // SAFETY: the reading half kept its holder (invariant 1), and gives it up here.
             unsafe { release_holder(cell) };
         }
     }
@@ -246,7 +246,7 @@ pub(super) unsafe fn resolve<T, S: Side + 'static>(
     let filled = fills_slot(family);
     let mut spare = None;
     if filled {
-        // SAFETY: only the one writer touches the slot before DONE says OUTPUT.
+        // SAFETY: only the one writer touches the slot before DONE says OUTPUT (invariant 3).
         unsafe { Typed::<(), T, S>::fill(cell, outcome) };
     } else {
         spare = Some(outcome);

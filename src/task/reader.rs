@@ -55,7 +55,7 @@ impl<T> Reader<T> {
             Take::Pending => None,
             Take::Taken => Some(Err(JoinError::taken())),
             Take::Bare(family) => Some(Err(bare(family))),
-            // SAFETY: the turn has set TAKEN, so the slot is ours.
+            // SAFETY: the turn has set TAKEN, so the slot is ours (invariant 4).
             Take::Slot => Some(unsafe { self.read_slot() }),
         }
     }
@@ -142,7 +142,7 @@ impl<T> Reader<T> {
 
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
-        // SAFETY: this is the reading half, which ends here.
+        // SAFETY: this is the reading half, a holder, which ends here (invariant 1).
         unsafe { end::leave(self.cell) }
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn help(hold: &Hold) -> bool {
     if claim == Claim::Nothing {
         return false;
     }
-    // SAFETY: the turn has added a driver, for us.
+    // SAFETY: the turn has added a driver, for us (invariant 1).
     let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
     carry_out(task, claim);
     true
@@ -93,11 +93,11 @@ pub(super) fn help(hold: &Hold) -> bool {
 fn carry_out(task: TaskRef, claim: Claim) {
     let header = task.header();
     match claim {
-        // SAFETY: the turn has set RUNNING for us; the vtable was made for this cell.
+        // SAFETY: the turn has set RUNNING for us (invariant 2); the vtable is this cell's.
         Claim::Start => unsafe { (header.vtable.run)(task, true) },
         // SAFETY: as above.
         Claim::Poll => unsafe { (header.vtable.run)(task, false) },
-        // SAFETY: the turn has set RUNNING for us, and a suspended future has its work.
+        // SAFETY: RUNNING is set for us (invariant 2), and a suspended future has its work.
         Claim::Abort(family) => unsafe { abort(header, family) },
         // SAFETY: the turn has cleared WORK for us, which makes the work ours alone.
         Claim::DropWork => unsafe { drop_work(header) },
@@ -108,7 +108,7 @@ fn carry_out(task: TaskRef, claim: Claim) {
 /// Runs a task whose start the caller has claimed.
 pub(super) fn run_claimed(task: TaskRef) {
     let run = task.header().vtable.run;
-    // SAFETY: the caller's turn has set STARTED and RUNNING for this thread.
+    // SAFETY: the caller's turn has set RUNNING for this thread (invariant 2).
     unsafe { run(task, true) }
 }
 
@@ -146,12 +146,12 @@ where
     if let Some(home) = header.home() {
         home.started(&task);
     }
-    // SAFETY: the claim makes the work ours, and it is in its place until it is first claimed.
+    // SAFETY: the claim makes the work ours (invariant 2), in its place until first claimed.
     let work = unsafe { Typed::<F, T, S>::take_work(task.cell()) };
-    // SAFETY: the claim makes the context ours too.
+    // SAFETY: the claim makes the context ours too (invariant 2).
     let ran = unsafe { inside(header, work) };
     let outcome = ran.unwrap_or_else(|payload| Err(JoinError::panicked(payload)));
-    // SAFETY: the work is used up, the slot is free, and we own both.
+    // SAFETY: the work is used up, the slot free, and we own both (invariant 2).
     unsafe { finish::<F, T, S>(task, outcome) }
 }
 
@@ -175,7 +175,7 @@ where
     let waker = waker::borrowed(&task);
     let poll = || {
         let polled = cell.stage.with_mut(|stage| {
-            // SAFETY: the claim makes the work ours until we suspend or finish.
+            // SAFETY: the claim makes the work ours until we suspend or finish (invariant 2).
             let work = unsafe { &mut *stage.cast::<F>() };
             // SAFETY: the future stays in the block, which never moves, until it is dropped.
             let future = unsafe { Pin::new_unchecked(work) };
@@ -185,20 +185,20 @@ where
             return Ok(Poll::Pending);
         }
         // The end: the future goes before anybody can see the outcome.
-        // SAFETY: the work is ours and in its place, and is not touched again.
+        // SAFETY: the work is ours (invariant 2), in its place, and not touched again.
         let dropped = contain(|| unsafe { Typed::<F, F::Output, S>::drop_work(task.cell()) });
         if let Err(payload) = dropped {
             unhandled::report_panic(header, "the destructor of a future", payload);
         }
         polled
     };
-    // SAFETY: the claim makes the context ours too.
+    // SAFETY: the claim makes the context ours too (invariant 2).
     let outcome = match unsafe { inside(header, poll) } {
         Ok(Ok(Poll::Pending)) => return suspend(task),
         Ok(Ok(Poll::Ready(value))) => Ok(value),
         Ok(Err(payload)) | Err(payload) => Err(JoinError::panicked(payload)),
     };
-    // SAFETY: the work is dropped, the slot is free, and we own both.
+    // SAFETY: the work is dropped, the slot free, and we own both (invariant 2).
     unsafe { finish::<F, F::Output, S>(task, outcome) }
 }
 
@@ -214,7 +214,7 @@ fn suspend(task: TaskRef) {
     match header.word.turn(Snapshot::suspend) {
         Suspend::Idle => drop(task),
         Suspend::Again => schedule(task, WakeKind::Yielded),
-        // SAFETY: RUNNING is still ours, and the future is in its place.
+        // SAFETY: RUNNING is still ours (invariant 2), and the future is in its place.
         Suspend::Abort => unsafe { abort(header, Family::Cancelled) },
     }
 }
@@ -239,7 +239,7 @@ pub(super) unsafe fn drop_work(header: &Header) {
     let cell = NonNull::from(header);
     // SAFETY: duty 1; the vtable was made for this cell.
     let drop_it = || unsafe { (header.vtable.drop_work)(cell) };
-    // SAFETY: who owns the work owns the context.
+    // SAFETY: who owns the work owns the context (invariant 2).
     if let Err(payload) = unsafe { inside(header, drop_it) } {
         unhandled::report_panic(header, "a destructor", payload);
     }

@@ -42,15 +42,15 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 /// 1. `data` is that of a waker made by [`clone`], which is used up.
 unsafe fn wake(data: *const ()) {
     let cell = cell(data);
-    // SAFETY: this waker is a driver and so holds the cell.
+    // SAFETY: this waker is a driver and so holds the cell (invariant 1).
     let header = unsafe { cell.as_ref() };
     match header.word.turn(|now: Snapshot| now.wake(true)) {
         Wake::Push => {
-            // SAFETY: our driver goes along into the queue.
+            // SAFETY: our driver goes along into the queue (invariant 1).
             let task = unsafe { TaskRef::from_raw(cell) };
             run::schedule(task, WakeKind::Woken);
         }
-        // SAFETY: this waker owns one driver and is used up.
+        // SAFETY: this waker owns one driver (invariant 1) and is used up.
         Wake::Nothing => unsafe { release_driver(cell) },
     }
 }
@@ -60,10 +60,10 @@ unsafe fn wake(data: *const ()) {
 /// 1. `data` is a cell that a live waker made here holds or borrows.
 unsafe fn wake_by_ref(data: *const ()) {
     let cell = cell(data);
-    // SAFETY: this waker is a driver, or borrows one, and so holds the cell.
+    // SAFETY: this waker is a driver, or borrows one: it holds the cell (invariant 1).
     let header = unsafe { cell.as_ref() };
     if header.word.turn(|now: Snapshot| now.wake(false)) == Wake::Push {
-        // SAFETY: the turn has added a driver, for the queue.
+        // SAFETY: the turn has added a driver, for the queue (invariant 1).
         let task = unsafe { TaskRef::from_raw(cell) };
         run::schedule(task, WakeKind::Woken);
     }
@@ -73,6 +73,6 @@ unsafe fn wake_by_ref(data: *const ()) {
 ///
 /// 1. `data` is that of a waker made by [`clone`], which is used up.
 unsafe fn drop_waker(data: *const ()) {
-    // SAFETY: this waker owns one driver and is gone after this.
+    // SAFETY: this waker owns one driver (invariant 1) and is gone after this.
     unsafe { release_driver(cell(data)) }
 }
