@@ -32,7 +32,11 @@ mutants-loom filter="":
     ci/mutants-loom.sh {{filter}}
 
 examples:
-    .ci/run five-shapes checksum
+    .ci/run five-shapes examples checksum
+
+# the service on tokio with its clients, and the tests under a foreign runtime
+tokio-service:
+    .ci/run tokio-service
 
 # compiles with the oldest Rust that Cargo.toml promises
 msrv:
