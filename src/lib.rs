@@ -69,6 +69,7 @@ mod task;
 pub mod cancel;
 pub mod error;
 pub mod executor;
+mod frame;
 mod idle;
 mod queue;
 mod spawn;

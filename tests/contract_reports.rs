@@ -261,3 +261,47 @@ fn a_panic_passed_through_pools_and_chains_is_reported_once() {
     pool.shutdown(Shutdown::Drain);
     assert_eq!(reports::with_text("one chain").len(), 1);
 }
+
+#[test]
+fn the_destructor_of_a_driven_future_is_reported_from_the_line_that_drives_it() {
+    struct Bomb(&'static str);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("{}", self.0);
+        }
+    }
+    let _watch = watchdog(20);
+    reports::listen();
+    let armed = |text| {
+        let bomb = Bomb(text);
+        async move {
+            let _kept = &bomb;
+            std::future::pending::<()>().await;
+        }
+    };
+    let at_once = |text| {
+        let mut future = Box::pin(armed(text));
+        std::future::poll_fn(move |cx| {
+            assert!(future.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(7)
+        })
+    };
+    let from = |text, line| {
+        let told = reports::with_text(text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        is_from(text, line, &told[0]);
+    };
+    let line = line!() + 1;
+    assert_eq!(block_on(at_once("dropped by block_on")), 7);
+    from("dropped by block_on", line);
+    let event_loop = EventLoop::new();
+    let line = line!() + 1;
+    let seven = event_loop.run_until_complete(at_once("dropped by a loop"));
+    assert_eq!(seven.expect("it is idle"), 7);
+    from("dropped by a loop", line);
+    let lane = CurrentThreadExecutor::new(None);
+    let line = line!() + 1;
+    let seven = lane.run_until_future(at_once("dropped by a lane"));
+    assert_eq!(seven.expect("it is new"), 7);
+    from("dropped by a lane", line);
+}

@@ -17,7 +17,9 @@ const FLOORS: &[&[&str]] = &[
     &["base"],
     &["join_error", "context", "deferred", "entered", "timer"],
     &["task", "promise"],
-    &["cancel", "error", "executor", "spawn", "queue", "idle"],
+    &[
+        "cancel", "error", "executor", "spawn", "frame", "queue", "idle",
+    ],
     &["current_thread", "event_loop", "pool"],
     &["time", "sync", "bridge", "execution_queue", "executors"],
 ];

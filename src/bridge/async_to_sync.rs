@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::{Location, resume_unwind};
+use std::panic::Location;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use crate::entered::is_in_loop;
 use crate::error::BridgeError;
 use crate::event_loop::{EventLoop, LoopHandle, LoopState};
 use crate::executor::{Executor, Job};
+use crate::frame::poll_root;
 use crate::join_error::JoinError;
 use crate::promise::{Promise, promise};
-use crate::task::report_stray_panic;
 
 /// Prepares a call of async code from blocking code; [`call`](AsyncToSync::call) blocks for it.
 ///
@@ -326,18 +326,7 @@ where
 
 /// Drives `future`; a panic of its destructor is reported and does not cost the outcome.
 async fn to_the_end<F: Future>(future: F) -> F::Output {
+    let here = Location::caller();
     let mut future = pin!(Some(future));
-    let outcome = poll_fn(|cx| {
-        let future = future.as_mut().as_pin_mut();
-        let future = future.expect("the future stays until it is done");
-        match contain(|| future.poll(cx)) {
-            Ok(polled) => polled.map(Ok),
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
-    })
-    .await;
-    if let Err(payload) = contain(|| future.set(None)) {
-        report_stray_panic("the drop of a future", Location::caller(), payload);
-    }
-    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+    poll_fn(|cx| poll_root(future.as_mut(), cx, here)).await
 }

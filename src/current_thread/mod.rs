@@ -24,24 +24,17 @@ mod lane;
 mod mailbox;
 
 use std::panic::{Location, resume_unwind};
-use std::pin::pin;
-use std::task::{Context as PollContext, Poll, Wake, Waker};
 use std::thread::ThreadId;
 
-use crate::base::contain::{Payload, contain};
+use crate::base::contain::contain;
 use crate::base::sync::Arc;
-use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::current_thread::lane::{Lane, NoBegin};
-use crate::deferred;
-use crate::entered::{Parking, run_lane_job, thread_key};
+use crate::entered::thread_key;
 use crate::error::{RunError, SubmitError};
 use crate::executor::{Executor, Job};
+use crate::frame::drive;
 use crate::promise::JoinHandle;
-use crate::task::{Home, Schedule, TaskRef, WakeKind, report_stray_panic};
-use crate::timer::Timers;
-
-/// At most so many timers fire between two looks at the future.
-const FIRED_MAX: usize = 64;
+use crate::task::{Home, Schedule, TaskRef, WakeKind};
 
 /// An executor whose jobs run on the thread that created it.
 ///
@@ -162,7 +155,8 @@ impl CurrentThreadExecutor {
             NoBegin::Running => RunError::already_running(),
             NoBegin::Finished => RunError::finished(),
         })?;
-        let outcome = drive(future);
+        let caller = Location::caller();
+        let outcome = contain(|| drive(future, caller));
         if outcome.is_ok() {
             let bound = lane.seal();
             while let Some(task) = lane.inbox().take_until(bound) {
@@ -331,72 +325,5 @@ impl Schedule for Lane<TaskRef> {
     /// Not the owner thread: a wait there for a job of a lane runs the job.
     fn home(&self) -> Home {
         Home::Anywhere
-    }
-}
-
-/// Polls `future` whenever it was woken, and runs the jobs of this thread's lanes meanwhile.
-#[track_caller]
-fn drive<F: Future>(future: F) -> Result<F::Output, Payload> {
-    let parking = Parking::current();
-    let timers = Timers::enter();
-    let bell = Arc::new(Bell {
-        rung: AtomicBool::new(true),
-        owner: parking.waker().clone(),
-    });
-    let waker = Waker::from(bell.clone());
-    let mut poll_context = PollContext::from_waker(&waker);
-    let mut future = pin!(Some(future));
-    let outcome = loop {
-        if bell.take() {
-            let future = future.as_mut().as_pin_mut();
-            let future = future.expect("the future stays until the loop has ended");
-            match contain(|| future.poll(&mut poll_context)) {
-                Ok(Poll::Pending) => {}
-                Ok(Poll::Ready(output)) => break Ok(output),
-                Err(payload) => break Err(payload),
-            }
-        }
-        // One job at a time: however many keep coming, the future is looked at in between.
-        let fired = timers.fire_due(FIRED_MAX) > 0;
-        let ran = deferred::run_one() || run_lane_job();
-        if !fired && !ran && !bell.is_rung() {
-            parking.park_until(timers.next_deadline());
-        }
-    };
-    if let Err(payload) = contain(|| future.set(None)) {
-        report_stray_panic("the drop of a future", Location::caller(), payload);
-    }
-    outcome
-}
-
-/// Says that the future was woken, apart from the other reasons to wake this thread.
-struct Bell {
-    rung: AtomicBool,
-    owner: Waker,
-}
-
-impl Bell {
-    fn is_rung(&self) -> bool {
-        // Ordering: Relaxed: an old false is followed by a sleep, which the ringer ends.
-        self.rung.load(Ordering::Relaxed)
-    }
-
-    fn take(&self) -> bool {
-        // Ordering: Acquire pairs with the Release in `wake_by_ref`.
-        self.rung.swap(false, Ordering::Acquire)
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Ordering: Release publishes the waker's writes to the poll that follows `take`. The
-        // one who finds it rung leaves the unpark to the one who rang.
-        if !self.rung.swap(true, Ordering::Release) {
-            self.owner.wake_by_ref();
-        }
     }
 }

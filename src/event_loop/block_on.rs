@@ -3,17 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::panic::Location;
 
-use crate::deferred;
-use crate::entered::{Parking, run_lane_job};
 use crate::event_loop::core::hide_running;
-use crate::event_loop::frame::Frame;
-use crate::event_loop::root::poll_root;
-
-/// At most so many timers fire between two looks at the future.
-const FIRED_MAX: usize = 64;
+use crate::frame::drive;
 
 /// Drives `future` to its end on this thread and returns its output.
 ///
@@ -39,22 +32,52 @@ const FIRED_MAX: usize = 64;
 /// assert_eq!(answer, 42);
 /// ```
 #[doc(alias = "asyncio.run")]
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let frame = Frame::enter(Parking::current());
     let _hidden = hide_running();
-    let mut future = pin!(Some(future));
-    let mut cx = Context::from_waker(frame.waker());
-    loop {
-        if frame.take_signal() {
-            if let Poll::Ready(output) = poll_root(future.as_mut(), &mut cx) {
-                return output;
+    drive(future, Location::caller())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::future::{Future, poll_fn};
+
+    use crate::base::contain::contain;
+    use crate::event_loop::EventLoop;
+    use crate::event_loop::block_on;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("bomb"));
+        }
+    }
+
+    fn armed(fails: bool) -> impl Future<Output = u8> {
+        let bomb = Bomb;
+        poll_fn(move |_| {
+            let _keep = &bomb;
+            if fails {
+                std::panic::resume_unwind(Box::new("the poll"));
             }
-        }
-        // One job at a time: however many keep coming, the future is looked at in between.
-        let fired = frame.timers().fire_due(FIRED_MAX);
-        if fired == 0 && !deferred::run_one() && !run_lane_job() && !frame.is_signalled() {
-            frame.sleep();
-        }
+            std::task::Poll::Ready(7)
+        })
+    }
+
+    #[test]
+    fn a_destructor_that_panics_does_not_cost_the_output() {
+        assert_eq!(block_on(armed(false)), 7);
+        assert_eq!(EventLoop::new().run_until_complete(armed(false)), Ok(7));
+    }
+
+    #[test]
+    fn a_poll_that_panics_unwinds_with_its_own_payload() {
+        let event_loop = EventLoop::new();
+        let payload = contain(|| event_loop.run_until_complete(armed(true))).unwrap_err();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"the poll"));
+        assert_eq!(event_loop.run_until_complete(async { 1 }), Ok(1));
+        assert!(contain(|| block_on(armed(true))).is_err());
     }
 }
 

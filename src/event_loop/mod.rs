@@ -11,17 +11,14 @@
 //! * `core`: the half that stays on its thread; what runs on this thread.
 //! * `stopped`: who waits for an answer learns of the stop.
 //! * `turn`: a bounded share for each source.
-//! * `frame`: the place on the stack that waits.
 //! * `block_on`, `handle`, `thread`: the surface.
 
 #![forbid(unsafe_code)]
 
 mod block_on;
 mod core;
-mod frame;
 mod handle;
 mod inbox;
-mod root;
 mod shared;
 mod stopped;
 mod suspended;
@@ -30,15 +27,15 @@ mod turn;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::error::RunError;
 use crate::event_loop::core::Core;
-use crate::event_loop::frame::Frame;
-use crate::event_loop::root::poll_root;
 use crate::event_loop::turn::{Shares, pass, turn};
+use crate::frame::{Frame, poll_root};
 use crate::promise::JoinHandle;
 use crate::spawn;
 
@@ -121,7 +118,9 @@ impl EventLoop {
     /// let nested = event_loop.run_until_complete(async { event_loop.run_until_complete(async {}) });
     /// assert!(nested.expect("the outer one runs").is_err_and(|error| error.is_already_running()));
     /// ```
+    #[track_caller]
     pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output, RunError> {
+        let caller = Location::caller();
         let frame = Frame::enter(self.core.parking.clone());
         let _run = self.core.begin()?;
         let mut future = pin!(Some(future));
@@ -129,7 +128,7 @@ impl EventLoop {
         loop {
             let mut done = turn(&self.core, frame.timers(), Shares::LOOP);
             if frame.take_signal() {
-                if let Poll::Ready(output) = poll_root(future.as_mut(), &mut cx) {
+                if let Poll::Ready(output) = poll_root(future.as_mut(), &mut cx, caller) {
                     return Ok(output);
                 }
                 done += 1;

@@ -1,5 +1,7 @@
 //! A frame: the place on a thread's stack where a future is driven and waited for.
 //!
+//! `block_on`, the run of a loop and the wait of a lane's owner each make one.
+//!
 //! Every frame has a signal of its own, for all frames of a thread sleep on one parker and an
 //! inner frame may take a token that was meant for an outer one. The outer one finds its
 //! signal set when it looks again.
@@ -7,12 +9,21 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
-use std::task::{Wake, Waker};
+use std::future::Future;
+use std::panic::{Location, resume_unwind};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Wake, Waker};
 
+use crate::base::contain::contain;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::sync::{Arc, local};
-use crate::entered::Parking;
+use crate::deferred;
+use crate::entered::{Parking, run_lane_job};
+use crate::task::report_stray_panic;
 use crate::timer::{Timers, TimersFrame};
+
+/// At most so many timers fire between two looks at the future.
+const FIRED_MAX: usize = 64;
 
 /// What the waker of a frame's future sets.
 #[derive(Debug)]
@@ -41,7 +52,7 @@ local! {
 }
 
 #[derive(Debug)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     signal: Arc<Signal>,
     waker: Waker,
     parking: Parking,
@@ -50,7 +61,7 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Begins, to sleep on `parking`; the signal is set, for the first poll.
-    pub(super) fn enter(parking: Parking) -> Self {
+    pub(crate) fn enter(parking: Parking) -> Self {
         let (signal, waker) = SPARE
             .try_with(|spare| spare.borrow_mut().take())
             .ok()
@@ -75,28 +86,28 @@ impl Frame {
         }
     }
 
-    pub(super) fn waker(&self) -> &Waker {
+    pub(crate) fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    pub(super) fn timers(&self) -> &Timers {
+    pub(crate) fn timers(&self) -> &Timers {
         &self.timers
     }
 
     /// Whether the future has been woken since the last call.
-    pub(super) fn take_signal(&self) -> bool {
+    pub(crate) fn take_signal(&self) -> bool {
         // Ordering: Acquire pairs with the Release in `wake_by_ref`.
         self.is_signalled() && self.signal.set.swap(false, Ordering::Acquire)
     }
 
-    pub(super) fn is_signalled(&self) -> bool {
+    pub(crate) fn is_signalled(&self) -> bool {
         // Ordering: Relaxed: a false that is old by now is followed by a sleep, which the
         // token of that wake ends.
         self.signal.set.load(Ordering::Relaxed)
     }
 
     /// Sleeps until there may be something to do: a wake, a job for a lane, a deadline.
-    pub(super) fn sleep(&self) {
+    pub(crate) fn sleep(&self) {
         self.parking.park_until(self.timers.next_deadline());
     }
 }
@@ -106,4 +117,45 @@ impl Drop for Frame {
         let spare = (self.signal.clone(), self.waker.clone());
         let _ = SPARE.try_with(|slot| slot.replace(Some(spare)));
     }
+}
+
+/// Drives `future` to its end on this thread; fires its timers and runs the jobs of its lanes
+/// meanwhile. A panic of the future unwinds; one of its destructor is reported from `caller`.
+pub(crate) fn drive<F: Future>(future: F, caller: &'static Location<'static>) -> F::Output {
+    let frame = Frame::enter(Parking::current());
+    let mut future = pin!(Some(future));
+    let mut cx = Context::from_waker(frame.waker());
+    loop {
+        if frame.take_signal() {
+            if let Poll::Ready(output) = poll_root(future.as_mut(), &mut cx, caller) {
+                return output;
+            }
+        }
+        // One job at a time: however many keep coming, the future is looked at in between.
+        let fired = frame.timers().fire_due(FIRED_MAX);
+        if fired == 0 && !deferred::run_one() && !run_lane_job() && !frame.is_signalled() {
+            frame.sleep();
+        }
+    }
+}
+
+/// Polls the future in `slot`; at its end it is dropped before its output is given out.
+///
+/// A panic of its destructor is reported and does not cost the output; a panic of the poll
+/// unwinds to the caller.
+pub(crate) fn poll_root<F: Future>(
+    mut slot: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+    caller: &'static Location<'static>,
+) -> Poll<F::Output> {
+    let root = slot.as_mut().as_pin_mut();
+    let root = root.expect("the future stays until its end");
+    let polled = contain(|| root.poll(cx));
+    if matches!(polled, Ok(Poll::Pending)) {
+        return Poll::Pending;
+    }
+    if let Err(payload) = contain(|| slot.set(None)) {
+        report_stray_panic("the drop of a future", caller, payload);
+    }
+    polled.unwrap_or_else(|payload| resume_unwind(payload))
 }
