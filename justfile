@@ -45,6 +45,15 @@ msrv:
 package:
     .ci/run package
 
+# instructions, locked instructions, allocations and sleeps of the hottest operations, against
+# benches/guard/baseline.txt
+guard:
+    .ci/run guard
+
+# writes what `guard` finds into the baseline
+bless:
+    ci/guard.sh --bless
+
 # portage beside its peers: a few minutes; ROWS by number, or all
 bench *rows:
     cargo bench -p portage-benches -- {{rows}}
