@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::Location;
 
 use crate::base::sync::Arc;
 use crate::error::SubmitError;
@@ -55,6 +56,15 @@ impl Job {
         T: Send + 'static,
     {
         Self::make(Spawned::here(), Some(name.into()), f)
+    }
+
+    /// A job of the call at `line`, which is not the line that makes it.
+    pub(crate) fn of_call<F, T>(line: &'static Location<'static>, f: F) -> (Job, JoinHandle<T>)
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Self::make(Spawned::at(line), None, f)
     }
 
     fn make<F, T>(spawned: Spawned, name: Option<Cow<'static, str>>, f: F) -> (Job, JoinHandle<T>)

@@ -5,14 +5,15 @@
 
 mod kit;
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portage::bridge::{exec_in_executor, exec_in_executor_async, sync_to_async};
+use portage::bridge::{async_to_sync, exec_in_executor, exec_in_executor_async, sync_to_async};
 use portage::execution_queue::{AsyncExecutionQueue, Close};
 use portage::executors::{AsyncExecutor, AsyncExecutorExt, DefaultBackgroundExecutor};
 use portage::executors::{EventLoopPoolExecutor, RunMultiple};
-use portage::pool::Shutdown;
+use portage::pool::{Shutdown, StuckTask};
 use portage::promise::{TaskId, handle_future_exception};
 use portage::time::{sleep, yield_now};
 use portage::{
@@ -304,4 +305,55 @@ fn the_destructor_of_a_driven_future_is_reported_from_the_line_that_drives_it() 
     let seven = lane.run_until_future(at_once("dropped by a lane"));
     assert_eq!(seven.expect("it is new"), 7);
     from("dropped by a lane", line);
+}
+
+/// A bridged call is made by a poll, far from the line that wrote it.
+#[test]
+fn a_bridged_call_is_known_by_the_line_that_made_it() {
+    let _watch = watchdog(20);
+    let pool = pool();
+    let gate = kit::Gate::new();
+    let _open = kit::OpenAtEnd(gate.clone());
+    let at = gate.clone();
+    let executor: Arc<ThreadPool> = Arc::new(pool.clone());
+    let line = line!() + 1;
+    let call = sync_to_async(move || at.pass()).executor(executor);
+    let mut call = call.into_future();
+    assert!(kit::poll_once(&mut call).is_pending());
+    gate.wait_entered(1);
+    let stuck = pool.shutdown_timeout(Shutdown::Drain, Duration::ZERO).stuck;
+    let place = |task: &StuckTask| (task.spawned_at.file(), task.spawned_at.line());
+    let places: Vec<_> = stuck.iter().map(place).collect();
+    assert_eq!(places, [(file!(), line)]);
+    gate.open();
+    assert!(block_on(call).is_ok());
+}
+
+/// The call has given up when its async code panics, so somebody has to be told, and where.
+#[test]
+fn async_code_that_outlives_its_call_reports_from_the_line_of_the_call() {
+    let _watch = watchdog(20);
+    reports::listen();
+    let cut_off = |text: &'static str, gate: &kit::Gate| {
+        let at = gate.clone();
+        let call = async_to_sync(move || async move {
+            at.pass();
+            panic!("{text}");
+        });
+        let line = line!() + 1;
+        let outcome = call.timeout(Duration::from_millis(1)).call();
+        assert!(outcome.expect_err("cut off").is_timed_out());
+        gate.open();
+        eventually("the report", || !reports::with_text(text).is_empty());
+        let told = reports::with_text(text).remove(0);
+        is_from(text, line, &told);
+    };
+    let gate = kit::Gate::new();
+    cut_off("on a loop of its own", &gate);
+    let events = EventLoop::new();
+    let below = sync_to_async(move || cut_off("on the loop of the parent", &kit::Gate::new()));
+    let done = events
+        .run_until_complete(async { below.await })
+        .expect("it is idle");
+    assert!(done.is_ok(), "{done:?}");
 }

@@ -7,7 +7,7 @@ use std::task::{Context as PollContext, Poll};
 use std::time::Duration;
 
 use crate::base::clock::deadline_after;
-use crate::event_loop::{LoopHandle, Stopped};
+use crate::event_loop::Stopped;
 use crate::join_error::JoinError;
 use crate::promise::JoinHandle;
 use crate::timer::Timer;
@@ -40,13 +40,12 @@ pub(crate) struct Answer<T> {
 }
 
 impl<T> Answer<T> {
-    /// The answer of a loop that others may stop.
-    pub(crate) fn of(parent: &LoopHandle, ask: impl FnOnce() -> JoinHandle<T>) -> Self {
-        // Watched before it is asked: a stop in between is seen.
-        let stopped = parent.stopped();
+    /// The answer of a loop that others may stop. It must be watched before it is asked, so that
+    /// a stop in between is seen.
+    pub(crate) fn of(stopped: Stopped, asked: JoinHandle<T>) -> Self {
         Self {
             stopped: Some(stopped),
-            ..Self::new(ask())
+            ..Self::new(asked)
         }
     }
 

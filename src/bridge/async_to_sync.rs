@@ -154,6 +154,7 @@ impl<C> AsyncToSync<C> {
     /// assert_eq!(call.call()?, 42);
     /// # Ok::<(), portage::error::BridgeError>(())
     /// ```
+    #[track_caller]
     pub fn call<F>(self) -> Result<F::Output, BridgeError>
     where
         C: FnOnce() -> F + Send + 'static,
@@ -199,7 +200,11 @@ impl<C> AsyncToSync<C> {
             }
         };
         let mut context = carried.carried_by(before);
-        let answer = context.run(|| place.ask(create, &lane))?;
+        // no closure: it would not know who called
+        let entered = context.swap_in();
+        let answer = place.ask(create, &lane);
+        drop(entered);
+        let answer = answer?;
         let cancel = answer.handle().cancel_handle();
         let waiting = inside.as_ref().map(|inside| inside.call.waits_for(&cancel));
         let outcome = lane.run_until_future(answer.within(self.timeout));
@@ -254,6 +259,7 @@ impl Where {
     }
 
     /// Sends the work there.
+    #[track_caller]
     fn ask<C, F>(
         self,
         create: C,
@@ -265,7 +271,9 @@ impl Where {
         F::Output: Send + 'static,
     {
         let (thread, is_spare) = match self {
-            Self::Parent(parent) => return Ok(Answer::of(&parent, || parent.spawn_with(create))),
+            Self::Parent(parent) => {
+                return Ok(Answer::of(parent.stopped(), parent.spawn_with(create)));
+            }
             Self::Block(thread) => (thread, false),
             Self::Spare(thread) => (thread, true),
         };

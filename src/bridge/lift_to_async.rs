@@ -55,7 +55,7 @@ where
     if main_loop.is_current_thread() {
         return Err(BridgeError::would_deadlock());
     }
-    let answer = Answer::of(&main_loop, || main_loop.spawn_with(create));
+    let answer = Answer::of(main_loop.stopped(), main_loop.spawn_with(create));
     match block_on(answer) {
         Outcome::Answered(Ok(value)) => Ok(value),
         Outcome::Answered(Err(error)) => Err(BridgeError::from(error)),

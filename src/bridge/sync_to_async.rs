@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::IntoFuture;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context as PollContext, Poll};
 
@@ -54,6 +55,7 @@ use crate::promise::JoinHandle;
 #[doc(alias = "SyncToAsync")]
 #[doc(alias = "to_thread")]
 #[doc(alias = "asyncify")]
+#[track_caller]
 pub fn sync_to_async<F, T>(f: F) -> SyncToAsync<F>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -64,6 +66,7 @@ where
         sensitive: true,
         executor: None,
         mode: ContextMode::InOut,
+        called_at: Location::caller(),
     }
 }
 
@@ -74,6 +77,7 @@ pub struct SyncToAsync<F> {
     sensitive: bool,
     executor: Option<Arc<dyn Executor>>,
     mode: ContextMode,
+    called_at: &'static Location<'static>,
 }
 
 impl<F> SyncToAsync<F> {
@@ -254,7 +258,7 @@ where
     let before = options.mode.outset();
     let harvest = Harvest::new(before.clone(), options.mode);
     let gather = harvest.as_ref().map(Harvest::gather);
-    let f = options.f;
+    let (f, called_at) = (options.f, options.called_at);
     let work = move || {
         let _gather = gather;
         let _running = inside.enter();
@@ -265,7 +269,7 @@ where
         ..affinity.clone()
     };
     let mut context = carried.carried_by(before);
-    let (job, handle) = context.run(|| Job::new(work));
+    let (job, handle) = context.run(|| Job::of_call(called_at, work));
     // From here on a refusal drops the call, and with it the job.
     let awaited = Awaited {
         handle,

@@ -33,8 +33,13 @@ impl Spawned {
     /// At the caller, in the context that is running now.
     #[track_caller]
     pub(crate) fn here() -> Self {
+        Self::at(Location::caller())
+    }
+
+    /// At a line that was noted before, in the context that is running now.
+    pub(crate) fn at(at: &'static Location<'static>) -> Self {
         Self {
-            at: Location::caller(),
+            at,
             context: Context::capture(),
             span: Span::current(),
         }
