@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::base::count::Ticket;
+use crate::base::fork;
 use crate::base::park::Parker;
 use crate::base::sync::local;
 use crate::deferred;
@@ -39,9 +39,6 @@ pub(crate) trait Worker {
 }
 
 local! {
-    static KEY: Cell<u64> = Cell::new(0);
-}
-local! {
     static PARKING: RefCell<Option<Parking>> = RefCell::new(None);
 }
 local! {
@@ -59,18 +56,7 @@ local! {
 /// A thread whose locals are gone already gets a fresh number at each call, so that it is
 /// taken for a stranger everywhere.
 pub(crate) fn thread_key() -> u64 {
-    KEY.try_with(|key| {
-        if key.get() == 0 {
-            key.set(fresh_key());
-        }
-        key.get()
-    })
-    .unwrap_or_else(|_| fresh_key())
-}
-
-fn fresh_key() -> u64 {
-    static NEXT: Ticket = Ticket::new();
-    NEXT.take(1) + 1
+    fork::thread_number()
 }
 
 /// The parker of this thread with its waker.

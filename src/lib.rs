@@ -35,6 +35,8 @@
 //! * Everything works from threads that the crate did not start, and under foreign runtimes.
 //! * Nothing polls on a timer to find out what it could be told. An idle pool, loop or lane uses
 //!   no CPU.
+//! * A child that was forked while threads were at work gets errors from what they had, starts
+//!   none itself, and hangs nowhere that we can tell.
 //!
 //! # What it is not
 //!

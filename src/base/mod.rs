@@ -7,13 +7,13 @@
 //! * [`cpus`]: how many CPUs this process may use.
 //! * [`count`]: counters that many threads bump and few read.
 //! * [`contain`]: runs user code and keeps its panic.
-
-#![forbid(unsafe_code)]
+//! * [`fork`]: what a forked child knows of the threads it was born without.
 
 pub(crate) mod clock;
 pub(crate) mod contain;
 pub(crate) mod count;
 pub(crate) mod cpus;
+pub(crate) mod fork;
 pub(crate) mod park;
 pub(crate) mod random;
 pub(crate) mod sync;

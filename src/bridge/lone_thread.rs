@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::count::Ticket;
+use crate::base::fork;
 use crate::base::sync::{Arc, Condvar, Mutex, StaticMutex, local, thread};
 use crate::error::SubmitError;
 use crate::executor::{Executor, Job};
@@ -19,7 +19,6 @@ use crate::task::{Home, Schedule, TaskRef, WakeKind};
 const SPARE_MAX: usize = 4;
 
 static SPARE: StaticMutex<Vec<LoneThread>> = StaticMutex::new(Vec::new());
-static NEXT: Ticket = Ticket::new();
 
 local! {
     static HERE: std::cell::Cell<u64> = std::cell::Cell::new(0);
@@ -50,7 +49,7 @@ struct Waiting {
 impl LoneThread {
     pub(crate) fn start(name: &str) -> std::io::Result<Self> {
         let queue = Arc::new(Queue {
-            number: NEXT.take(1) + 1,
+            number: fork::LONE_THREADS.take(),
             waiting: Mutex::new(Waiting {
                 tasks: VecDeque::new(),
                 closed: false,
@@ -58,6 +57,7 @@ impl LoneThread {
             changed: Condvar::new(),
         });
         let thread = Self(Arc::new(Ends(queue.clone())));
+        fork::may_start_thread()?;
         let builder = thread::Builder::new().name(name.to_owned());
         builder.spawn(move || queue.serve())?;
         Ok(thread)
@@ -65,7 +65,7 @@ impl LoneThread {
 
     /// A kept thread, or a new one.
     pub(crate) fn spare() -> std::io::Result<Self> {
-        let kept = SPARE.lock().pop();
+        let kept = SPARE.lock().pop().filter(|kept| !kept.is_left_behind());
         kept.map_or_else(|| Self::start("portage-bridge"), Ok)
     }
 
@@ -75,6 +75,11 @@ impl LoneThread {
         if kept.len() < SPARE_MAX {
             kept.push(self);
         }
+    }
+
+    /// Is this a forked child, and the thread its parent's?
+    pub(crate) fn is_left_behind(&self) -> bool {
+        fork::LONE_THREADS.is_left_behind(self.number())
     }
 
     /// Names this thread; never zero.
@@ -90,6 +95,9 @@ pub(crate) fn here() -> u64 {
 
 impl Executor for LoneThread {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
+        if self.is_left_behind() {
+            return Err(SubmitError::shut_down(job));
+        }
         let queue = &self.0.0;
         if job.assign(queue.clone()) {
             queue.schedule(job.into_task(), WakeKind::Woken);

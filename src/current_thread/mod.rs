@@ -27,6 +27,7 @@ use std::panic::{Location, resume_unwind};
 use std::thread::ThreadId;
 
 use crate::base::contain::contain;
+use crate::base::fork;
 use crate::base::sync::Arc;
 use crate::current_thread::lane::{Lane, NoBegin};
 use crate::entered::thread_key;
@@ -207,7 +208,7 @@ impl CurrentThreadExecutor {
     /// Takes this executor no more jobs? True from the moment its future is done.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.shared.lane.is_finished()
+        self.shared.lane.is_finished() || fork::is_thread_gone(self.shared.owner)
     }
 
     /// How many jobs wait here; a cancelled one does not count.
@@ -255,6 +256,9 @@ impl CurrentThreadExecutor {
     fn walk(&self, mut job: Job, except: Option<u64>) -> Result<(), Refused> {
         for link in self.links() {
             let shared = &*link.shared;
+            if fork::is_thread_gone(shared.owner) {
+                continue;
+            }
             if except == Some(shared.owner) {
                 if link.is_finished() {
                     continue;

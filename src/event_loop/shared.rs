@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::task::Waker;
 use std::thread::ThreadId;
 
+use crate::base::fork;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::entered::{Parking, thread_key};
@@ -64,6 +65,9 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> LoopState {
+        if fork::is_thread_gone(self.key) {
+            return LoopState::Closed;
+        }
         // Ordering: Acquire pairs with `set_state`.
         match self.state.load(Ordering::Acquire) {
             0 => LoopState::Idle,

@@ -35,6 +35,7 @@ use std::task::Waker;
 use super::Close;
 use crate::base::contain::{contain, contained_drop, discard, message};
 use crate::base::count::Ticket;
+use crate::base::fork;
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::thread_key;
 use crate::error::SubmitError;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     executor: Option<Arc<dyn Executor>>,
     /// One number for each job that was ever made.
     tickets: Ticket,
+    /// Of the process that made it; see [`fork`].
+    generation: u64,
     state: Mutex<State>,
 }
 
@@ -184,6 +187,7 @@ impl Shared {
             concurrency,
             executor,
             tickets: Ticket::new(),
+            generation: fork::generation(),
             state: Mutex::default(),
         })
     }
@@ -198,7 +202,12 @@ impl Shared {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.is_left_behind() || self.state.lock().closed
+    }
+
+    /// Is this the copy of a queue in a forked child? Its jobs run in the parent.
+    fn is_left_behind(&self) -> bool {
+        fork::generation() != self.generation
     }
 
     /// For the work of a new job.
@@ -238,7 +247,7 @@ impl Shared {
     /// Goes in if there is room and nobody waits before.
     pub(super) fn enter(&self, entry: Entry) -> Entrance {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || self.is_left_behind() {
             return Entrance::Closed(entry);
         }
         if !self.has_room(&state) || !state.adders.is_empty() {
@@ -255,7 +264,7 @@ impl Shared {
         let mut waker = Some(waker);
         let (entrance, wakers) = {
             let mut state = self.state.lock();
-            if state.closed {
+            if state.closed || self.is_left_behind() {
                 return Entrance::Closed(entry);
             }
             if self.has_room(&state) && state.adders.is_empty() {
@@ -478,7 +487,7 @@ impl Shared {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let old = key.take().and_then(|key| state.closers.remove(&key));
-        let over = state.is_over(&own);
+        let over = state.is_over(&own) || self.is_left_behind();
         let mut unused = None;
         if over {
             unused = Some(waker);

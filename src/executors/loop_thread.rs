@@ -5,6 +5,7 @@
 use std::io;
 use std::thread::ThreadId;
 
+use crate::base::fork;
 use crate::base::sync::{Arc, Mutex, thread};
 use crate::error::BuildError;
 use crate::event_loop::{EventLoop, LoopHandle};
@@ -15,11 +16,14 @@ use crate::promise::promise;
 pub(super) struct LoopThread {
     handle: LoopHandle,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Of the process that started it: a forked child has nobody to join.
+    generation: u64,
 }
 
 impl LoopThread {
     /// Starts a thread of this name and waits until its loop is there.
     pub(super) fn start(name: String) -> Result<Arc<Self>, BuildError> {
+        fork::may_start_thread().map_err(BuildError::thread)?;
         let (ready, made) = promise();
         let thread = thread::Builder::new()
             .name(name)
@@ -36,6 +40,7 @@ impl LoopThread {
         Ok(Arc::new(Self {
             handle,
             thread: Mutex::new(Some(thread)),
+            generation: fork::generation(),
         }))
     }
 
@@ -54,7 +59,7 @@ impl LoopThread {
 
     /// Waits until the thread has left; does nothing on that very thread.
     pub(super) fn join(&self) {
-        if self.handle.is_current_thread() {
+        if self.handle.is_current_thread() || fork::generation() != self.generation {
             return;
         }
         let thread = self.thread.lock().take();

@@ -11,6 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::base::cpus;
+use crate::base::fork;
 use crate::base::sync::{Arc, thread};
 use crate::error::BuildError;
 use crate::pool::ThreadPool;
@@ -84,6 +85,7 @@ impl Starter for SystemStarter {
         stack: Option<usize>,
         body: Box<dyn FnOnce() + Send>,
     ) -> io::Result<thread::JoinHandle<()>> {
+        fork::may_start_thread()?;
         let mut builder = thread::Builder::new().name(name);
         if let Some(bytes) = stack {
             builder = builder.stack_size(bytes);

@@ -48,7 +48,8 @@ use std::time::Duration;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
 use crate::base::clock::deadline_after;
-use crate::base::count::{SHARDS, Ticket, shard};
+use crate::base::count::{SHARDS, shard};
+use crate::base::fork;
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
@@ -183,8 +184,7 @@ impl ThreadPool {
 
     /// Called by the builder with checked settings.
     fn start(settings: builder::Settings) -> Result<Self, BuildError> {
-        static IDS: Ticket = Ticket::new();
-        let shared = Arc::new(Shared::new(IDS.take(1) + 1, settings));
+        let shared = Arc::new(Shared::new(fork::POOLS.take(), settings));
         let lease = Lease::new(&shared);
         *shared.lease.lock() = Arc::downgrade(&lease);
         Ok(Self { lease })

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use crate::base::fork;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::base::sync::{Arc, Mutex};
 use crate::idle::{Claim, Idle};
@@ -40,7 +41,7 @@ use crate::task::{Ended, TaskRef, WakeKind};
 #[derive(Debug)]
 pub(super) enum Refusal {
     ShutDown,
-    /// A start hook panicked, or the system gives no thread at all.
+    /// A start hook panicked, the system gives no thread at all, or a fork left them behind.
     Broken,
 }
 
@@ -97,15 +98,23 @@ impl Shared {
     /// Is one more job taken from this thread? Starts the first worker if there is none.
     #[inline]
     pub(super) fn admit(self: &Arc<Self>) -> Result<(), Refusal> {
-        if self.seal.phase() == Phase::Open && self.census.now().threads() > 0 {
+        let has_threads = self.census.now().threads() > 0 && !self.is_left_behind();
+        if self.seal.phase() == Phase::Open && has_threads {
             return Ok(());
         }
         self.admit_slowly()
     }
 
+    /// Is this the copy of a pool in a forked child? Its threads are the parent's.
+    #[inline]
+    pub(super) fn is_left_behind(&self) -> bool {
+        fork::POOLS.is_left_behind(self.id)
+    }
+
     #[cold]
     fn admit_slowly(self: &Arc<Self>) -> Result<(), Refusal> {
         match self.seal.phase() {
+            Phase::Open if self.is_left_behind() => return Err(Refusal::Broken),
             Phase::Open => {}
             // What running jobs of the pool submit.
             Phase::Drain if with_worker(self.id, |_| ()).is_some() => return Ok(()),
@@ -360,7 +369,7 @@ impl Ground for Shared {
     }
 
     fn reserve(&self, count: usize) -> usize {
-        if self.seal.phase() >= Phase::Cancel {
+        if self.seal.phase() >= Phase::Cancel || self.is_left_behind() {
             return 0;
         }
         self.census.reserve(count, self.settings.max)

@@ -140,6 +140,10 @@ impl Shared {
 
     /// Waits for the end of a sealed pool; true if it has come by `deadline`.
     pub(super) fn await_end(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        if self.is_left_behind() {
+            // No thread of the copy will ever leave.
+            return false;
+        }
         let here = worker::current().filter(|here| here.shared.id == self.id);
         let excused = here.as_ref().map(|here| Excused::new(self, here));
         let parking = Parking::current();

@@ -8,6 +8,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context as Cx, Poll};
 
+use crate::base::fork;
 use crate::entered::thread_key;
 use crate::join_error::JoinError;
 use crate::task::{Callback, Cancel, Completion, Hold, Home, Reader, TaskId, Waits};
@@ -39,6 +40,12 @@ impl<T> JoinHandle<T> {
 
     pub(crate) fn hold(&self) -> Hold {
         self.reader.hold()
+    }
+
+    /// Is this a forked child, and the work its parent's?
+    #[inline]
+    pub(super) fn is_left_behind(&self) -> bool {
+        fork::generation() > 0 && self.reader.chain().origin.home.is_left_behind()
     }
 
     /// Could only the calling thread do this work?
@@ -176,6 +183,9 @@ impl<T> Future for JoinHandle<T> {
         if this.reader.watch(cx.waker()) {
             let outcome = this.reader.take();
             return Poll::Ready(outcome.expect("a task that has ended has an outcome"));
+        }
+        if this.is_left_behind() {
+            return Poll::Ready(Err(JoinError::lost()));
         }
         if let Some(line) = this.reader.late_home() {
             if !line.wait_begins(Waits::Task) {

@@ -108,6 +108,9 @@ impl<T> JoinHandle<T> {
         if let Some(outcome) = self.reader.take() {
             return Some(outcome);
         }
+        if self.is_left_behind() {
+            return Some(Err(JoinError::lost()));
+        }
         let chain = self.bring_about(help);
         let parking = Parking::current();
         let is_own = is_wait_for_oneself(&self.reader, chain.origin)

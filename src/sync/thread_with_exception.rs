@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::base::fork;
 use crate::base::sync::thread;
 use crate::executor::Job;
 use crate::join_error::JoinError;
@@ -31,6 +32,8 @@ use crate::promise::JoinHandle;
 pub struct ThreadWithException<T> {
     handle: JoinHandle<T>,
     thread: thread::JoinHandle<()>,
+    /// Of the process that started it: a forked child has nobody to join.
+    generation: u64,
 }
 
 impl<T: Send + 'static> ThreadWithException<T> {
@@ -70,8 +73,13 @@ impl<T: Send + 'static> ThreadWithException<T> {
     }
 
     fn start(builder: thread::Builder, job: Job, handle: JoinHandle<T>) -> io::Result<Self> {
+        fork::may_start_thread()?;
         let thread = builder.spawn(move || job.run())?;
-        Ok(Self { handle, thread })
+        Ok(Self {
+            handle,
+            thread,
+            generation: fork::generation(),
+        })
     }
 }
 
@@ -102,10 +110,17 @@ impl<T> ThreadWithException<T> {
     ///
     /// As [`JoinHandle::wait`].
     pub fn try_join(self) -> Result<T, JoinError> {
-        let Self { handle, thread } = self;
+        if self.is_left_behind() {
+            return Err(JoinError::lost());
+        }
+        let Self {
+            handle,
+            thread,
+            generation,
+        } = self;
         let outcome = handle.wait();
         let is_own = matches!(&outcome, Err(error) if error.is_would_deadlock());
-        if !is_own {
+        if !is_own && generation == fork::generation() {
             // Its locals are destroyed before this returns. Its panics ended in the job.
             let _ = thread.join();
         }
@@ -137,7 +152,15 @@ impl<T> ThreadWithException<T> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn join_timeout(&mut self, timeout: Duration) -> Option<Result<T, JoinError>> {
+        if self.is_left_behind() {
+            return Some(Err(JoinError::lost()));
+        }
         self.handle.wait_timeout(timeout)
+    }
+
+    /// Is this a forked child, and the thread its parent's?
+    fn is_left_behind(&self) -> bool {
+        fork::generation() != self.generation && !self.handle.is_finished()
     }
 
     /// Is it still running?

@@ -4,6 +4,7 @@
 
 use super::cell::{Hold, TaskRef};
 use super::id::TaskId;
+use crate::base::fork;
 
 /// Where a task lives: who may run it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,17 @@ pub(crate) enum Home {
     Pool(u64),
     /// This thread alone; see [`thread_key`](crate::entered::thread_key).
     Thread(u64),
+}
+
+impl Home {
+    /// Did a fork leave those who run the task behind in the parent?
+    pub(crate) fn is_left_behind(self) -> bool {
+        match self {
+            Self::Anywhere => false,
+            Self::Pool(pool) => fork::POOLS.is_left_behind(pool),
+            Self::Thread(key) => fork::is_thread_gone(key),
+        }
+    }
 }
 
 /// Why a task is put into a queue.

@@ -29,8 +29,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::base::contain::{contain, discard, message};
+use crate::base::fork;
 use crate::base::park::Parker;
-use crate::base::sync::{Arc, Condvar, Mutex, thread};
+use crate::base::sync::{Arc, Condvar, Mutex, StaticMutex, thread};
 use crate::timer::agenda::Agenda;
 use crate::timer::entry::{Entry, Home};
 use crate::timer::heap::Due;
@@ -106,7 +107,26 @@ impl Driver {
     /// The one of the process.
     pub(super) fn global() -> &'static Arc<Self> {
         static DRIVER: OnceLock<Arc<Driver>> = OnceLock::new();
-        DRIVER.get_or_init(|| Self::new(start_thread, LINGER))
+        match fork::generation() {
+            0 => DRIVER.get_or_init(|| Self::new(start_thread, LINGER)),
+            generation => Self::of_child(generation),
+        }
+    }
+
+    /// The one of a forked child: the copy of its parent's has no thread, and others may be
+    /// queued at its condvar.
+    #[cold]
+    fn of_child(generation: u64) -> &'static Arc<Self> {
+        static CHILD: StaticMutex<Option<(u64, &'static Arc<Driver>)>> = StaticMutex::new(None);
+        let mut child = CHILD.lock();
+        match *child {
+            Some((of, driver)) if of == generation => driver,
+            _ => {
+                let driver = Box::leak(Box::new(Self::new(start_thread, LINGER)));
+                *child = Some((generation, driver));
+                driver
+            }
+        }
     }
 
     pub(super) fn home(&self) -> &Arc<Home> {
@@ -214,6 +234,7 @@ pub(super) fn wake_all(wakers: &mut Vec<Waker>) {
 }
 
 fn start_thread(driver: Arc<Driver>) -> io::Result<()> {
+    fork::may_start_thread()?;
     thread::Builder::new()
         .name("portage-timer".into())
         .spawn(move || driver.serve())
