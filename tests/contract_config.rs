@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use portage::bridge::{
-    Config, Route, exec_in_executor, exec_in_executor_async, get_main_event_loop, init_config,
-    lift_to_async, sync_to_async,
+    Config, Route, async_to_sync, exec_in_executor, exec_in_executor_async, get_main_event_loop,
+    init_config, lift_to_async, sync_to_async,
 };
 use portage::context::ContextVar;
+use portage::event_loop::LoopState;
 use portage::time::{sleep, yield_now};
 use portage::{EventLoop, Executor, Job, LoopHandle, SubmitError, ThreadPool};
 
@@ -37,9 +38,7 @@ fn main_loop() -> Main {
         events.run_until_stopped().expect("it is idle");
     });
     let handle: LoopHandle = receiver.recv().expect("sent");
-    kit::eventually("the run", || {
-        handle.state() == portage::event_loop::LoopState::Running
-    });
+    kit::eventually("the run", || handle.state() == LoopState::Running);
     Main(handle, Some(thread))
 }
 
@@ -259,4 +258,70 @@ fn lift_to_async_to_a_loop_that_stops_before_it_answers_says_so() {
             assert!(late.expect_err("it is closed").is_no_loop());
         }
     }
+}
+
+#[test]
+fn the_main_loop_says_whether_it_still_runs() {
+    let _turn = alone();
+    let _watch = watchdog(20);
+    let main = main_loop();
+    init_config(Config::new().main_loop(main.0.clone())).expect("a loop is named");
+    let kept = get_main_event_loop().expect("named");
+    assert_eq!(kept.state(), LoopState::Running);
+    drop(main);
+    let kept = get_main_event_loop().expect("an ended one is kept");
+    assert_eq!(kept.state(), LoopState::Closed);
+    assert!(
+        lift_to_async(|| async {})
+            .expect_err("it has ended")
+            .is_no_loop()
+    );
+}
+
+#[test]
+fn lift_to_async_from_a_thread_whose_own_loop_runs_goes_to_the_main_loop() {
+    let _turn = alone();
+    let _watch = watchdog(20);
+    let main = main_loop();
+    init_config(Config::new().main_loop(main.0.clone())).expect("a loop is named");
+    let lift = || lift_to_async(|| async { std::thread::current().id() }).expect("a value");
+    let pool = ThreadPool::builder()
+        .core_threads(1)
+        .build()
+        .expect("legal sizes");
+    let on_worker = exec_in_executor_async(Some(&pool), move || async move { lift() });
+    let ran_on = on_worker.expect("it is open").wait().expect("a value");
+    assert_eq!(ran_on, main.0.thread_id());
+    let ran_on = EventLoop::new().run_until_complete(async { lift() });
+    assert_eq!(ran_on.expect("it is idle"), main.0.thread_id());
+}
+
+#[test]
+fn what_a_lifted_future_changes_stays_with_it() {
+    static LABEL: ContextVar<&str> = ContextVar::new("label");
+    let _turn = alone();
+    let _watch = watchdog(20);
+    let main = main_loop();
+    init_config(Config::new().main_loop(main.0.clone())).expect("a loop is named");
+    let _scope = LABEL.scope("the caller's");
+    let seen = lift_to_async(|| async {
+        LABEL.set("changed");
+        yield_now().await;
+        LABEL.get()
+    });
+    assert_eq!(seen.expect("a value"), Some("changed"));
+    assert_eq!(LABEL.get(), Some("the caller's"));
+}
+
+/// asgiref starts a thread and a loop for every call (D12).
+#[test]
+fn calls_in_a_row_that_need_a_loop_of_their_own_reuse_one_thread() {
+    let _turn = alone();
+    let _watch = watchdog(20);
+    let mut threads: Vec<_> = (0..50)
+        .map(|_| async_to_sync(|| async { std::thread::current().id() }).call())
+        .map(|ran_on| ran_on.expect("a value"))
+        .collect();
+    threads.dedup();
+    assert_eq!(threads.len(), 1);
 }

@@ -714,3 +714,54 @@ fn it_is_an_executor() {
     assert_eq!(handle.name(), Some("a name"));
     assert_eq!(handle.wait().expect("the owner pumps"), this());
 }
+
+// --- as the original has it ----------------------------------------------------------------------
+
+#[test]
+fn a_future_that_ends_cancelled_ends_the_run_too() {
+    let _watch = watchdog(20);
+    let lane = lane();
+    let (_writer, handle) = promise::<u8>();
+    let cancel = handle.cancel_handle();
+    let job = queue(&lane, move || cancel.cancel());
+    let result = lane.run_until_future(handle).expect("its owner");
+    assert!(result.expect_err("cancelled").is_cancelled());
+    assert_eq!(job.wait().expect("a value"), Cancel::Prevented);
+    assert!(lane.is_finished());
+}
+
+#[test]
+fn what_a_job_holds_is_dropped_before_the_next_one_runs() {
+    let _watch = watchdog(20);
+    let (lane, drops) = (lane(), Drops::new());
+    let token = drops.token();
+    let first = queue(&lane, move || drop(token.clone()));
+    let counts = drops.clone();
+    let second = queue(&lane, move || counts.live());
+    let live = lane.run_until_future(second).expect("its owner");
+    assert_eq!(live.expect("a value"), 0);
+    first.wait().expect("a value");
+}
+
+#[test]
+fn an_older_lane_may_belong_to_another_thread_which_then_runs_the_late_work() {
+    let _watch = watchdog(20);
+    let older = lane();
+    let inner = on_new_thread(|| finished(Some(&older)));
+    let late = queue(&inner, this);
+    assert_eq!((inner.queued(), older.queued()), (0, 1));
+    let ran_on = older.run_until_future(late).expect("its owner");
+    assert_eq!(ran_on.expect("a value"), this());
+}
+
+/// asgiref takes the job and never runs it.
+#[test]
+fn late_work_for_an_older_lane_that_is_never_pumped_is_lost_with_its_owner() {
+    let _watch = watchdog(20);
+    let late = on_new_thread(|| {
+        let older = lane();
+        let inner = finished(Some(&older));
+        queue(&inner, || unreachable!("nobody pumps"))
+    });
+    assert!(late.wait().expect_err("nobody is left").is_lost());
+}

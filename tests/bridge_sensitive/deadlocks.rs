@@ -1,7 +1,9 @@
 //! Threads that wait for each other.
 
+use std::future::IntoFuture;
 use std::thread;
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use portage::ThreadPool;
 use portage::block_on;
@@ -204,4 +206,78 @@ fn many_tasks_share_the_shared_thread_and_the_loop_without_a_hang() {
             }
         });
     });
+}
+
+/// D2: in asgiref the setter waits for the thread that waits for the setter.
+#[test]
+fn a_waiter_with_a_context_of_its_own_does_not_hold_the_thread_of_the_setter() {
+    within(|| {
+        run(async {
+            let (set, is_set) = promise::<u32>();
+            let (begun, begins) = promise::<()>();
+            let waiter = spawn(move || {
+                thread_sensitive_context(async move {
+                    let call = sync_to_async(move || {
+                        begun.resolve(()).unwrap();
+                        is_set.wait().unwrap()
+                    });
+                    call.await.unwrap()
+                })
+            });
+            begins.await.unwrap();
+            sync_to_async(move || set.resolve(5).unwrap())
+                .await
+                .unwrap();
+            assert_eq!(waiter.await.unwrap(), 5);
+        });
+    });
+}
+
+/// D2, where both must be on the one thread: calls on it are one after another by contract, so
+/// the waiter has to limit its wait; then the setter gets its turn.
+#[test]
+fn a_sensitive_waiter_with_a_limit_gives_the_thread_to_the_setter() {
+    within(|| {
+        run(async {
+            let (set, mut is_set) = promise::<u32>();
+            let waiter = sync_to_async(move || {
+                let early = is_set.wait_timeout(Duration::from_millis(2));
+                (early.is_none(), is_set)
+            });
+            let waiter = begun(waiter.into_future());
+            let setter = begun(sync_to_async(move || set.resolve(5).unwrap()).into_future());
+            let (timed_out, is_set) = waiter.await.unwrap();
+            assert!(timed_out, "the setter is behind the waiter");
+            setter.await.unwrap();
+            assert_eq!(is_set.await.unwrap(), 5);
+        });
+    });
+}
+
+/// D2: whoever awaits the waiter is never part of the deadlock.
+#[test]
+fn giving_up_on_a_sensitive_waiter_releases_its_caller_at_once() {
+    within(|| {
+        run(async {
+            let (set, is_set) = promise::<u32>();
+            let (begun_at, begins) = promise::<()>();
+            let waiter = sync_to_async(move || {
+                begun_at.resolve(()).unwrap();
+                is_set.wait().unwrap()
+            });
+            let waiter = begun(waiter.into_future());
+            begins.await.unwrap();
+            let mut queued = begun(sync_to_async(|| unreachable!("given up")).into_future());
+            drop(waiter);
+            assert!(begun_again(&mut queued), "the thread is not released");
+            drop(queued);
+            set.resolve(5).unwrap();
+            assert_eq!(sync_to_async(|| 6).await.unwrap(), 6);
+        });
+    });
+}
+
+fn begun_again<F: Future + Unpin>(future: &mut F) -> bool {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut cx).is_pending()
 }

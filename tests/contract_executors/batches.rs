@@ -12,7 +12,7 @@ use portage::executors::{AsyncExecutorExt, RunMultiple, TaskResult, TaskResults}
 use portage::time::{sleep, yield_now};
 
 use super::{background, each};
-use crate::kit::{self, Diary, Drops, Gate, OpenAtEnd, counting_waker, scripted, watchdog};
+use crate::kit::{self, Diary, Drops, Gate, OnDrop, OpenAtEnd, counting_waker, scripted, watchdog};
 
 fn options(max_workers: usize) -> RunMultiple {
     RunMultiple {
@@ -124,10 +124,22 @@ fn a_timeout_counts_for_each_task_from_its_start() {
             max_workers: 1,
             timeout: Some(limit),
         };
-        // one after the other they take longer than the limit, but none does alone
-        let tasks = (0..8).map(|_| sleep(Duration::from_millis(8)));
+        // each has its own time; from the call on, all but the first would have none left
+        let lives = Diary::new();
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let lives = lives.clone();
+                async move {
+                    let begun = Instant::now();
+                    let _told = OnDrop::new(move || lives.note(begun.elapsed()));
+                    sleep(Duration::MAX).await;
+                }
+            })
+            .collect();
         let results = executor.run_multiple(tasks, with_limit);
-        assert_eq!(results.filter(TaskResult::success).count(), 8, "{kind}");
+        assert_eq!(results.filter(|result| !result.success()).count(), 4);
+        kit::eventually("the drops", || lives.len() == 4);
+        assert!(lives.read().iter().all(|life| *life >= limit / 4), "{kind}");
 
         let drops = Drops::new();
         let tasks: Vec<_> = [Duration::ZERO, Duration::MAX, Duration::ZERO]

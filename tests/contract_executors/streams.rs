@@ -235,3 +235,19 @@ fn consumed_on_the_only_thread_that_could_do_the_work_it_is_an_error() {
     });
     assert_eq!(answer.wait().expect("a value"), (true, true));
 }
+
+/// scraipe places every step anew: under other load the steps hop between loops.
+#[test]
+fn steps_stay_on_their_loop_when_the_loads_change_between_them() {
+    let _watch = watchdog(20);
+    let executor = super::loops(3);
+    let (stream, watch) = numbers(30);
+    let mut others = Vec::new();
+    for item in executor.wrap_async_iterable(stream).prefetch(0) {
+        item.expect("an item");
+        others.push(executor.submit(sleep(Duration::MAX)));
+    }
+    let mut threads = watch.polls.read();
+    threads.dedup();
+    assert_eq!((others.len(), threads.len()), (30, 1));
+}

@@ -600,3 +600,22 @@ fn a_main_future_is_looked_at_though_tasks_and_jobs_keep_coming() {
         .expect("it is idle");
     stop.store(true, Ordering::Relaxed);
 }
+
+#[test]
+fn inside_another_running_loop_the_threads_own_is_still_its_own() {
+    let _watch = watchdog(20);
+    let events = EventLoop::new();
+    let task = events.run_until_complete(async {
+        let own = ensure_thread_event_loop();
+        let running = running_loop().expect("it runs");
+        assert_eq!(
+            (own.state(), running.state()),
+            (LoopState::Idle, LoopState::Running)
+        );
+        own.spawn(async { 1 })
+    });
+    let task = task.expect("it is idle");
+    assert!(!task.is_finished(), "the thread's own loop has not run");
+    let value = with_thread_event_loop(|own| own.run_until_complete(task));
+    assert_eq!(value.expect("it is idle").expect("a value"), 1);
+}

@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use portage::promise::{Cancel, Completion, chain_future_results, promise};
-use portage::{Job, JoinError, JoinHandle, Promise};
+use portage::time::yield_now;
+use portage::{EventLoop, Job, JoinError, JoinHandle, Promise};
 
 use crate::kit::{self, Diary, Drops, PanicOnDrop, on_new_thread, text_of, watchdog};
 
@@ -431,4 +432,28 @@ fn f_may_use_promises_of_its_own() {
     writer.resolve(1).expect("nobody cancelled");
     assert_eq!(derived.wait().expect("a value"), 4);
     assert_eq!(end.wait().expect("a value"), 3);
+}
+
+/// Where a loop ends under a source of asyncio, its target waits for ever.
+#[test]
+fn a_source_whose_loop_ends_ends_its_target_too() {
+    let _watch = watchdog(20);
+    let events = EventLoop::new();
+    let (suspended, never) = promise::<u8>();
+    let begun = events.spawn_local(async move { never.await.expect("never") });
+    let _ = events.run_until_complete(yield_now());
+    let queued = events.handle().spawn(async { 1_u8 });
+    let ends: Vec<_> = [begun, queued]
+        .into_iter()
+        .map(|source| {
+            let (target, lower) = promise();
+            chain_future_results(source, target);
+            lower
+        })
+        .collect();
+    drop(events);
+    for lower in ends {
+        assert!(lower.wait().expect_err("the loop has ended").is_cancelled());
+    }
+    drop(suspended);
 }
