@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::base::clock;
 use crate::base::fork;
 use crate::base::park::Parker;
 use crate::base::sync::local;
@@ -102,7 +103,7 @@ impl Parking {
             if ready() {
                 return true;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return false;
             }
             if deferred::run_one() || run_lane_job() {

@@ -108,6 +108,9 @@ impl Frame {
 
     /// Sleeps until there may be something to do: a wake, a job for a lane, a deadline.
     pub(crate) fn sleep(&self) {
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        let _reason =
+            crate::base::simulated::waits_for(|| "something to do in a loop or `block_on`".into());
         self.parking.park_until(self.timers.next_deadline());
     }
 }

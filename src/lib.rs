@@ -54,6 +54,8 @@
 //!
 //! * `tracing` (off): the span that is current where work is submitted is entered around every
 //!   run, poll and drop of it.
+//! * `test-util` (off): the module `simulation`, with which a test runs a program in an order that
+//!   a seed decides. It changes nothing outside of a simulation; for `[dev-dependencies]`.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -83,6 +85,8 @@ pub mod pool;
 pub mod bridge;
 pub mod execution_queue;
 pub mod executors;
+#[cfg(all(not(loom), any(test, feature = "test-util")))]
+pub mod simulation;
 pub mod sync;
 pub mod time;
 

@@ -21,7 +21,14 @@ const FLOORS: &[&[&str]] = &[
         "cancel", "error", "executor", "spawn", "frame", "queue", "idle",
     ],
     &["current_thread", "event_loop", "pool"],
-    &["time", "sync", "bridge", "execution_queue", "executors"],
+    &[
+        "time",
+        "sync",
+        "bridge",
+        "execution_queue",
+        "executors",
+        "simulation",
+    ],
 ];
 
 /// The one pair that knows each other: an executor refuses with an error that holds the job.

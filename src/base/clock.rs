@@ -26,7 +26,7 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Self::Real => Instant::now(),
+            Self::Real => now(),
             #[cfg(test)]
             Self::Virtual(now) => *now.lock(),
         }
@@ -40,6 +40,16 @@ impl Clock {
     }
 }
 
+/// The time; in a simulation, that of the simulation.
+#[inline]
+pub(crate) fn now() -> Instant {
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    if let Some(now) = crate::base::simulated::now() {
+        return now;
+    }
+    Instant::now()
+}
+
 /// The instant `after` from `start`; `None` stands for never, where the sum has no instant.
 pub(crate) fn deadline_from(start: Instant, after: Duration) -> Option<Instant> {
     start.checked_add(after)
@@ -47,5 +57,5 @@ pub(crate) fn deadline_from(start: Instant, after: Duration) -> Option<Instant> 
 
 /// The instant `after` from now; `None` stands for never.
 pub(crate) fn deadline_after(after: Duration) -> Option<Instant> {
-    deadline_from(Instant::now(), after)
+    deadline_from(now(), after)
 }

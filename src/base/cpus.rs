@@ -15,6 +15,11 @@ use std::num::NonZeroUsize;
 
 /// The CPUs that this thread may use; at least one.
 pub(crate) fn usable() -> usize {
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    if crate::base::simulated::is_on() {
+        // The same on every machine.
+        return 2;
+    }
     let known = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     if cfg!(target_os = "linux") {
         limited(known, |path| std::fs::read_to_string(path).ok())

@@ -8,6 +8,7 @@
 //! * [`count`]: counters that many threads bump and few read.
 //! * [`contain`]: runs user code and keeps its panic.
 //! * [`fork`]: what a forked child knows of the threads it was born without.
+//! * `simulated` (tests only): who goes next in a simulation, and what time it is there.
 
 pub(crate) mod clock;
 pub(crate) mod contain;
@@ -16,4 +17,6 @@ pub(crate) mod cpus;
 pub(crate) mod fork;
 pub(crate) mod park;
 pub(crate) mod random;
+#[cfg(all(not(loom), any(test, feature = "test-util")))]
+pub(crate) mod simulated;
 pub(crate) mod sync;

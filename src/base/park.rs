@@ -80,6 +80,10 @@ impl Parker {
         if self.take_token() {
             return true;
         }
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        if let Some(took) = crate::base::simulated::park(self, deadline) {
+            return took;
+        }
         let shared = &*self.unparker;
         let mut guard = shared.lock.lock();
         // Ordering: Acquire on failure pairs with `unpark`: the only other state is NOTIFIED.
@@ -121,6 +125,14 @@ impl Unparker {
             drop(self.lock.lock());
             self.woken.notify_one();
         }
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        crate::base::simulated::woke(self);
+    }
+
+    /// Is the token here?
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    pub(crate) fn has_token(&self) -> bool {
+        self.state.load(Ordering::Acquire) == NOTIFIED
     }
 }
 

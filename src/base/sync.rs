@@ -17,9 +17,21 @@
 
 #[cfg(not(loom))]
 mod house {
-    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) use crate::base::simulated::{condvar::Condvar, thread, thread::join};
+    #[cfg(not(any(test, feature = "test-util")))]
+    pub(crate) use parking_lot::Condvar;
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use std::hint;
     pub(crate) use std::sync::{Arc, Weak, atomic};
-    pub(crate) use std::{hint, thread};
+    #[cfg(not(any(test, feature = "test-util")))]
+    pub(crate) use std::thread;
+
+    /// Waits for the end of a thread.
+    #[cfg(not(any(test, feature = "test-util")))]
+    pub(crate) fn join<T>(thread: thread::JoinHandle<T>) -> thread::Result<T> {
+        thread.join()
+    }
 
     /// loom's `UnsafeCell` surface over std's; compiles to nothing.
     #[derive(Debug)]
@@ -59,6 +71,11 @@ mod house {
     pub(crate) use loom::sync::atomic;
     pub(crate) use loom::thread;
     pub(crate) use std::sync::{Arc, Weak};
+
+    /// Waits for the end of a thread.
+    pub(crate) fn join<T>(thread: thread::JoinHandle<T>) -> std::thread::Result<T> {
+        thread.join()
+    }
 
     /// `parking_lot`'s `Mutex` surface over loom's.
     #[derive(Debug, Default)]
@@ -166,7 +183,7 @@ mod house {
 }
 
 pub(crate) use house::{
-    Arc, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, local, thread,
+    Arc, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, join, local, thread,
 };
 
 /// A lock that may stand in a `static`, also in a model, where it is real and not modelled:

@@ -10,15 +10,25 @@ use crate::error::BridgeError;
 use crate::event_loop::{LoopHandle, running_loop};
 use crate::executor::Executor;
 
-static CURRENT: StaticMutex<Settings> = StaticMutex::new(Settings {
-    executor: None,
-    main_loop: None,
-});
-
 #[derive(Clone)]
 struct Settings {
     executor: Option<Arc<dyn Executor>>,
     main_loop: Option<LoopHandle>,
+}
+
+fn with_current<R>(f: impl FnOnce(&mut Settings) -> R) -> R {
+    const fn nothing() -> StaticMutex<Settings> {
+        StaticMutex::new(Settings {
+            executor: None,
+            main_loop: None,
+        })
+    }
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    if let Some(own) = crate::base::simulated::shared(nothing) {
+        return f(&mut own.lock());
+    }
+    static CURRENT: StaticMutex<Settings> = nothing();
+    f(&mut CURRENT.lock())
 }
 
 /// What [`init_config`] sets for the whole process.
@@ -103,7 +113,7 @@ pub fn init_config(config: Config) -> Result<(), BridgeError> {
         executor: config.executor,
         main_loop: Some(main_loop),
     };
-    let replaced = std::mem::replace(&mut *CURRENT.lock(), settings);
+    let replaced = with_current(|current| std::mem::replace(current, settings));
     // Here, where the lock is free: the executor is the user's.
     contained_drop(replaced);
     Ok(())
@@ -114,10 +124,10 @@ pub fn init_config(config: Config) -> Result<(), BridgeError> {
 /// Says nothing about its state: ask [`LoopHandle::state`].
 #[doc(alias = "getMainEventLoop")]
 pub fn get_main_event_loop() -> Option<LoopHandle> {
-    CURRENT.lock().main_loop.clone()
+    with_current(|current| current.main_loop.clone())
 }
 
 /// The executor that [`init_config`] set.
 pub(crate) fn configured_executor() -> Option<Arc<dyn Executor>> {
-    CURRENT.lock().executor.clone()
+    with_current(|current| current.executor.clone())
 }

@@ -18,10 +18,18 @@ use crate::task::{Home, Schedule, TaskRef, WakeKind};
 /// A chain of nested calls uses one each at the same time; few chains are deeper.
 const SPARE_MAX: usize = 4;
 
-static SPARE: StaticMutex<Vec<LoneThread>> = StaticMutex::new(Vec::new());
-
 local! {
     static HERE: std::cell::Cell<u64> = std::cell::Cell::new(0);
+}
+
+fn with_spare<R>(f: impl FnOnce(&mut Vec<LoneThread>) -> R) -> R {
+    struct Spare(StaticMutex<Vec<LoneThread>>);
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    if let Some(own) = crate::base::simulated::shared(|| Spare(StaticMutex::new(Vec::new()))) {
+        return f(&mut own.0.lock());
+    }
+    static SPARE: Spare = Spare(StaticMutex::new(Vec::new()));
+    f(&mut SPARE.0.lock())
 }
 
 /// A handle to such a thread; when the last clone goes, the thread leaves after what is queued.
@@ -65,16 +73,20 @@ impl LoneThread {
 
     /// A kept thread, or a new one.
     pub(crate) fn spare() -> std::io::Result<Self> {
-        let kept = SPARE.lock().pop().filter(|kept| !kept.is_left_behind());
+        let kept = with_spare(Vec::pop).filter(|kept| !kept.is_left_behind());
         kept.map_or_else(|| Self::start("portage-bridge"), Ok)
     }
 
     /// Keeps a thread for the next [`LoneThread::spare`], unless enough are kept.
     pub(crate) fn give_back(self) {
-        let mut kept = SPARE.lock();
-        if kept.len() < SPARE_MAX {
-            kept.push(self);
-        }
+        let one_too_many = with_spare(|kept| {
+            if kept.len() < SPARE_MAX {
+                kept.push(self);
+                return None;
+            }
+            Some(self)
+        });
+        drop(one_too_many);
     }
 
     /// Is this a forked child, and the thread its parent's?

@@ -137,7 +137,7 @@ impl Target {
     pub(crate) fn is_occupied(&self, affinity: &Affinity) -> bool {
         let number = match self {
             Self::Block(block) => block.number(),
-            Self::Shared => SHARED.lock().as_ref().map(LoneThread::number),
+            Self::Shared => with_shared(|shared| shared.as_ref().map(LoneThread::number)),
             _ => None,
         };
         let taken_by = |number| {
@@ -154,17 +154,26 @@ fn open(lane: Option<&CurrentThreadExecutor>) -> Option<CurrentThreadExecutor> {
         .cloned()
 }
 
-static SHARED: StaticMutex<Option<LoneThread>> = StaticMutex::new(None);
+fn with_shared<R>(f: impl FnOnce(&mut Option<LoneThread>) -> R) -> R {
+    struct Shared(StaticMutex<Option<LoneThread>>);
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    if let Some(own) = crate::base::simulated::shared(|| Shared(StaticMutex::new(None))) {
+        return f(&mut own.0.lock());
+    }
+    static SHARED: Shared = Shared(StaticMutex::new(None));
+    f(&mut SHARED.0.lock())
+}
 
 /// The one thread of the process, started on first use; it stays.
 pub(crate) fn shared_thread() -> std::io::Result<LoneThread> {
-    let mut shared = SHARED.lock();
-    if let Some(thread) = &*shared {
-        return Ok(thread.clone());
-    }
-    let thread = LoneThread::start("portage-shared")?;
-    *shared = Some(thread.clone());
-    Ok(thread)
+    with_shared(|shared| {
+        if let Some(thread) = shared {
+            return Ok(thread.clone());
+        }
+        let thread = LoneThread::start("portage-shared")?;
+        *shared = Some(thread.clone());
+        Ok(thread)
+    })
 }
 
 #[cfg(all(test, not(loom)))]

@@ -35,7 +35,16 @@ impl Suspended {
 
     /// Those that are in here now; they stay until they end.
     pub(super) fn list(&self) -> Vec<Hold> {
-        self.0.lock().values().cloned().collect()
+        #[allow(
+            unused_mut,
+            reason = "a simulation makes the same choices again: it wants an order"
+        )]
+        let mut holds: Vec<Hold> = self.0.lock().values().cloned().collect();
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        if crate::base::simulated::is_on() {
+            holds.sort_by_key(Hold::id);
+        }
+        holds
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::thread::ThreadId;
 
 use crate::base::fork;
-use crate::base::sync::{Arc, Mutex, thread};
+use crate::base::sync::{Arc, Mutex, join, thread};
 use crate::error::BuildError;
 use crate::event_loop::{EventLoop, LoopHandle};
 use crate::promise::promise;
@@ -65,7 +65,7 @@ impl LoopThread {
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // The thread contains all panics of user code.
-            let _ = thread.join();
+            let _ = join(thread);
         }
     }
 }

@@ -7,14 +7,14 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context as Cx, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_core::Stream;
 
 use super::batch::{Next, Results, Runner, Waiting, Why};
 use super::lost::Wakers;
 use super::{AsyncExecutor, place};
-use crate::base::clock::deadline_from;
+use crate::base::clock::{self, deadline_from};
 use crate::base::contain::{contain, contained_drop};
 use crate::base::sync::Arc;
 use crate::context::Context;
@@ -128,7 +128,7 @@ async fn work_off<F: Future>(runner: Runner<F, F::Output>, timeout: Option<Durat
 /// Drives one future to its end, its panic, or the end of its time.
 async fn drive<F: Future>(future: F, timeout: Option<Duration>) -> Result<F::Output, JoinError> {
     let mut future = Box::pin(future);
-    let deadline = timeout.and_then(|timeout| deadline_from(Instant::now(), timeout));
+    let deadline = timeout.and_then(|timeout| deadline_from(clock::now(), timeout));
     let mut timer = timeout.map(|_| Timer::at(deadline));
     let mut wakers = Wakers::new();
     let output = poll_fn(|cx| {
@@ -137,7 +137,7 @@ async fn drive<F: Future>(future: F, timeout: Option<Duration>) -> Result<F::Out
         };
         let polled = contain(|| future.as_mut().poll(&mut Cx::from_waker(&waker)));
         drop(waker);
-        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let is_late = deadline.is_some_and(|deadline| clock::now() >= deadline);
         match polled {
             Err(payload) => Poll::Ready(Err(JoinError::panicked(payload))),
             Ok(_) if is_late => Poll::Ready(Err(JoinError::timed_out())),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::base::cpus;
 use crate::base::fork;
-use crate::base::sync::{Arc, thread};
+use crate::base::sync::{Arc, join, thread};
 use crate::error::BuildError;
 use crate::pool::ThreadPool;
 
@@ -323,7 +323,7 @@ impl Settings {
         match self.starter.start(name, Some(bytes), Box::new(|| {})) {
             Ok(handle) => {
                 // An empty body does not panic.
-                let _ = handle.join();
+                let _ = join(handle);
                 Ok(())
             }
             Err(error) => Err(BuildError::invalid(format!(

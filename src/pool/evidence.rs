@@ -147,7 +147,7 @@ pub(super) struct Eyes {
 }
 
 impl Eyes {
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
     pub(super) fn blind() -> Self {
         Self {
             files: Files::blind(),

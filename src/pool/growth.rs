@@ -22,6 +22,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::base::clock;
 use crate::base::park::{Parker, Unparker};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::pool::builder::Starter;
@@ -134,7 +135,7 @@ impl Growth {
     }
 
     pub(super) fn new(limits: Limits, starter: Arc<dyn Starter>) -> Self {
-        Self {
+        let growth = Self {
             limits,
             starter,
             watch: Watch::new(),
@@ -143,12 +144,18 @@ impl Growth {
             roster: Mutex::new(Vec::new()),
             backoff: Mutex::new(Backoff::default()),
             watchdog_backoff: Mutex::new(Backoff::default()),
-            epoch: Instant::now(),
+            epoch: clock::now(),
+        };
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        if crate::base::simulated::is_on() {
+            // Whoever stands still there is asleep, whatever it would be elsewhere.
+            growth.go_blind();
         }
+        growth
     }
 
     /// Takes the thread states away, as where the system does not tell them.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
     pub(super) fn go_blind(&self) {
         self.sight.lock().eyes = Eyes::blind();
     }
@@ -254,7 +261,7 @@ impl Growth {
             let share = (left - 1) / 2;
             if let Err(error) = ground.start(share) {
                 ground.release(left);
-                self.backoff.lock().refused(Instant::now());
+                self.backoff.lock().refused(clock::now());
                 return Err(error);
             }
             left -= 1 + share;
@@ -315,7 +322,7 @@ impl Growth {
     }
 
     fn decide<G: Ground>(&self, sight: &mut Sight, ground: &Arc<G>, why: Why) -> Plan {
-        let at = Instant::now();
+        let at = clock::now();
         let now = at.saturating_duration_since(self.epoch);
         let limited = matches!(why, Why::Arrival | Why::Ended);
         if limited
@@ -407,7 +414,7 @@ impl Growth {
     }
 
     fn call_watchdog<G: Ground>(&self, ground: &Arc<G>) {
-        let again = self.watch.is_unable() && self.watchdog_backoff.lock().allows(Instant::now());
+        let again = self.watch.is_unable() && self.watchdog_backoff.lock().allows(clock::now());
         let alarm = if again {
             self.watch.retry()
         } else {
@@ -433,7 +440,7 @@ impl Growth {
             .starter
             .start(name, Some(WATCHDOG_STACK), Box::new(body));
         if started.is_err() {
-            self.watchdog_backoff.lock().refused(Instant::now());
+            self.watchdog_backoff.lock().refused(clock::now());
             self.watch.refused();
         }
     }
@@ -499,7 +506,7 @@ fn keep_watch<G: Ground>(ground: &Weak<G>) {
                 (calm_ticks, tick) = (0, FIRST_TICK);
             }
             Rest::Stay => {
-                parker.park_until(Instant::now().checked_add(tick));
+                parker.park_until(clock::now().checked_add(tick));
                 tick = (tick * 2).min(TICK);
             }
         }

@@ -147,8 +147,25 @@ impl ThreadPool {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn global() -> &'static ThreadPool {
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        if let Some(own) = Self::simulated_global() {
+            return own;
+        }
         static GLOBAL: OnceLock<ThreadPool> = OnceLock::new();
         GLOBAL.get_or_init(|| Self::new().expect("the defaults are valid"))
+    }
+
+    /// The global pool of a simulation; that is not freed, but its threads leave at the end.
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    fn simulated_global() -> Option<&'static ThreadPool> {
+        struct Global(&'static ThreadPool);
+        let global = crate::base::simulated::shared(|| {
+            let pool = Self::new().expect("the defaults are valid");
+            let pool: &'static ThreadPool = Box::leak(Box::new(pool));
+            crate::base::simulated::at_end(|| drop(pool.shutdown(Shutdown::CancelQueued)));
+            Global(pool)
+        });
+        global.map(|global| global.0)
     }
 
     /// Is the calling thread one of this pool's workers?

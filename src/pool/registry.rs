@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use crate::base::clock;
 use crate::base::sync::Mutex;
 use crate::pool::shutdown::StuckTask;
 use crate::task::{Hold, TaskId};
@@ -36,7 +37,7 @@ impl Registry {
     }
 
     pub(super) fn enter(&self, hold: Hold) {
-        let since = Instant::now();
+        let since = clock::now();
         let id = hold.id();
         self.shard(id).lock().insert(id, Entry { hold, since });
     }
@@ -60,6 +61,10 @@ impl Registry {
         for shard in &self.0 {
             holds.extend(shard.lock().values().map(|entry| entry.hold.clone()));
         }
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        if crate::base::simulated::is_on() {
+            holds.sort_by_key(Hold::id);
+        }
         holds
     }
 
@@ -71,7 +76,7 @@ impl Registry {
                 id: entry.hold.id(),
                 name: entry.hold.name().map(str::to_owned),
                 spawned_at: entry.hold.spawned_at(),
-                running_for: entry.since.elapsed(),
+                running_for: clock::now().saturating_duration_since(entry.since),
             }));
         }
         stuck

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use crate::base::clock;
 use crate::base::fork;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::base::sync::{Arc, Mutex};
@@ -77,7 +78,7 @@ impl Shared {
         };
         Self {
             id,
-            epoch: Instant::now(),
+            epoch: clock::now(),
             idle: Idle::new(),
             injector: CachePadded::new(Injector::new()),
             seal: Seal::new(),

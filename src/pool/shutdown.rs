@@ -24,8 +24,9 @@ use std::panic::Location;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::base::sync::Arc;
+use crate::base::clock;
 use crate::base::sync::atomic::Ordering;
+use crate::base::sync::{Arc, join};
 use crate::entered::Parking;
 use crate::pool::seal::Phase;
 use crate::pool::shared::Shared;
@@ -155,7 +156,7 @@ impl Shared {
                     if self.has_ended() {
                         return true;
                     }
-                    let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                    let over = deadline.is_some_and(|deadline| clock::now() >= deadline);
                     if over || !here.as_ref().is_some_and(|here| here.help()) {
                         return false;
                     }
@@ -170,7 +171,7 @@ impl Shared {
         if ended && deadline.is_none() {
             // At most their locals are still being destroyed.
             for thread in self.roster.take_gone() {
-                let _ = thread.join();
+                let _ = join(thread);
             }
         }
         ended
@@ -193,7 +194,7 @@ impl Shared {
 
     /// What has not ended: at work, and suspended.
     pub(super) fn stuck(&self) -> Vec<StuckTask> {
-        let now = self.epoch.elapsed();
+        let now = clock::now().saturating_duration_since(self.epoch);
         let own = worker::current().filter(|here| here.shared.id == self.id);
         let seats = self.roster.seats();
         let others = seats

@@ -25,6 +25,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::base::clock;
 use crate::base::contain::{contain, discard};
 use crate::base::random::Random;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -281,7 +282,7 @@ impl Worker {
         if unstamped < self.stamp_every.get() {
             return self.unstamped.set(unstamped);
         }
-        let now = self.shared.epoch.elapsed();
+        let now = clock::now().saturating_duration_since(self.shared.epoch);
         let took = now.saturating_sub(self.stamped.get());
         let short = took < SHORT * unstamped;
         self.stamp_every.set(if short { STAMP_EVERY } else { 1 });
@@ -447,7 +448,7 @@ impl Worker {
 
     fn is_loop_due(&self) -> bool {
         let deadline = self.driver.next_deadline();
-        deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        deadline.is_some_and(|deadline| clock::now() >= deadline)
     }
 
     /// After the worker has marked itself asleep: has something come up besides work?
@@ -481,7 +482,7 @@ impl Worker {
                 return Woken::Called;
             }
             let deadline = [rest, timer].into_iter().flatten().min();
-            let now = deadline.map(|_| Instant::now());
+            let now = deadline.map(|_| clock::now());
             if timer.is_some() && timer <= now {
                 return Woken::Called;
             }
@@ -509,7 +510,7 @@ impl Worker {
         if self.seat.index < settings.core {
             time = time.saturating_mul(2).saturating_add(CORE_STAYS);
         }
-        Instant::now().checked_add(time)
+        clock::now().checked_add(time)
     }
 
     /// The keep-alive has run out and nobody counts on this worker: may it leave?

@@ -124,6 +124,8 @@ impl<T> JoinHandle<T> {
         // Registered before help is offered: whoever calls a helper finds this thread's waker.
         self.reader.watch(parking.waker());
         let helper = Helper::begin(&self.reader, help);
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        let _reason = crate::base::simulated::waits_for(|| reason(&self.reader));
         parking.wait_until(
             || self.reader.watch(parking.waker()) || helper.help(&self.reader),
             deadline,
@@ -146,6 +148,14 @@ impl<T> JoinHandle<T> {
             chain = next;
         }
     }
+}
+
+/// What a simulation says of this wait.
+#[cfg(all(not(loom), any(test, feature = "test-util")))]
+fn reason<T>(reader: &Reader<T>) -> String {
+    let name = reader.name().map(|name| format!(" `{name}`"));
+    let (id, name, at) = (reader.id(), name.unwrap_or_default(), reader.spawned_at());
+    format!("the outcome of {id}{name}, made at {at}")
 }
 
 /// A worker that waits for a suspended task of its own pool: it polls the task whenever that is

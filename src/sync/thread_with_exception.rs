@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::base::fork;
-use crate::base::sync::thread;
+use crate::base::sync::{join, thread};
 use crate::executor::Job;
 use crate::join_error::JoinError;
 use crate::promise::JoinHandle;
@@ -122,7 +122,7 @@ impl<T> ThreadWithException<T> {
         let is_own = matches!(&outcome, Err(error) if error.is_would_deadlock());
         if !is_own && generation == fork::generation() {
             // Its locals are destroyed before this returns. Its panics ended in the job.
-            let _ = thread.join();
+            let _ = join(thread);
         }
         outcome
     }

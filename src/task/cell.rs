@@ -114,6 +114,8 @@ impl<W, T, S> Cell<W, T, S> {
             side,
             stage: UnsafeCell::new(stage),
         });
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        crate::base::simulated::born(cell.header.id.number(), cell.header.spawned_at);
         // `repr(C)`: the header is at the start of the block.
         NonNull::from(Box::leak(cell)).cast()
     }
@@ -374,6 +376,9 @@ struct Freeing(&'static VTable, NonNull<Header>);
 
 impl Drop for Freeing {
     fn drop(&mut self) {
+        // SAFETY: the block is freed below.
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        crate::base::simulated::freed(unsafe { self.1.as_ref() }.id.number());
         // SAFETY: made by `free` alone, whose caller vouches that no reference is left.
         unsafe { (self.0.free)(self.1) }
     }

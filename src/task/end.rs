@@ -59,6 +59,8 @@ pub(super) fn end(header: &Header, family: Option<Family>, output: bool, keep_wo
 
 #[inline]
 fn account(header: &Header, how: Completion) {
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
+    crate::base::simulated::ended(header.id.number());
     let now = header.word.load();
     if let Some(home) = header.home() {
         home.ended(Ended {

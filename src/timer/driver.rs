@@ -28,9 +28,12 @@ use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::base::clock;
 use crate::base::contain::{contain, discard, message};
 use crate::base::fork;
 use crate::base::park::Parker;
+#[cfg(all(not(loom), any(test, feature = "test-util")))]
+use crate::base::simulated;
 use crate::base::sync::{Arc, Condvar, Mutex, StaticMutex, thread};
 use crate::timer::agenda::Agenda;
 use crate::timer::entry::{Entry, Home};
@@ -104,13 +107,18 @@ impl Driver {
         })
     }
 
-    /// The one of the process.
-    pub(super) fn global() -> &'static Arc<Self> {
+    /// The one of the process; in a simulation, its own.
+    #[inline]
+    pub(super) fn with<R>(f: impl FnOnce(&Arc<Self>) -> R) -> R {
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        if let Some(own) = simulated::shared(|| Self::new(start_thread, LINGER)) {
+            return f(&own);
+        }
         static DRIVER: OnceLock<Arc<Driver>> = OnceLock::new();
-        match fork::generation() {
+        f(match fork::generation() {
             0 => DRIVER.get_or_init(|| Self::new(start_thread, LINGER)),
             generation => Self::of_child(generation),
-        }
+        })
     }
 
     /// The one of a forked child: the copy of its parent's has no thread, and others may be
@@ -165,7 +173,7 @@ impl Driver {
 
     fn refused(&self) {
         log::warn!("the OS refuses the thread portage-timer; timers are kept by those who wait");
-        Parker::new().park_until(Some(Instant::now() + REFUSED_PAUSE));
+        Parker::new().park_until(Some(clock::now() + REFUSED_PAUSE));
         let mut early = Vec::new();
         let mut state = self.state.lock();
         state.thread = Presence::Absent;
@@ -180,7 +188,7 @@ impl Driver {
         let mut state = self.state.lock();
         loop {
             state.thread = Presence::Awake;
-            state.agenda.take_due(Instant::now(), FIRED_MAX, &mut due);
+            state.agenda.take_due(clock::now(), FIRED_MAX, &mut due);
             if !due.is_empty() {
                 drop(state);
                 wake_all(&mut due);
@@ -188,7 +196,7 @@ impl Driver {
                 continue;
             }
             let next = state.agenda.next();
-            let until = next.unwrap_or_else(|| Instant::now() + self.linger);
+            let until = next.unwrap_or_else(|| clock::now() + self.linger);
             state.thread = Presence::Asleep(until);
             let timed_out = self.changed.wait_until(&mut state, until).timed_out();
             if next.is_none() && timed_out && state.agenda.next().is_none() {

@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::base::clock;
+
 const CHILDREN: usize = 4;
 
 /// So long before the heap is made is its origin: what is due before that is due anyway.
@@ -50,7 +52,7 @@ impl<T> Item<T> {
 
 impl<T> Heap<T> {
     pub(super) fn new() -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         Self {
             items: Vec::new(),
             registered: 0,

@@ -136,7 +136,7 @@ impl Timers {
         if agenda.is_empty() {
             return;
         }
-        let handed_over = Driver::global().take_over(&mut agenda);
+        let handed_over = Driver::with(|driver| driver.take_over(&mut agenda));
         drop(agenda);
         handed_over.finish();
     }

@@ -25,6 +25,7 @@ use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use crate::base::clock;
 use crate::base::contain::contained_drop;
 use crate::base::sync::{Arc, Mutex, local};
 use crate::timer::driver::Driver;
@@ -63,11 +64,11 @@ impl Timer {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let here = Timers::turned();
         if let Some(entry) = &self.entry {
-            let home = match &here {
-                Some(timers) => timers.home(),
-                None => Driver::global().home(),
+            let renewal = match &here {
+                Some(timers) => entry.renew(timers.home(), cx.waker()),
+                None => Driver::with(|driver| entry.renew(driver.home(), cx.waker())),
             };
-            match entry.renew(home, cx.waker()) {
+            match renewal {
                 Renewal::Fired => {
                     self.entry = None;
                     return Poll::Ready(());
@@ -86,14 +87,14 @@ impl Timer {
         let waker = cx.waker().clone();
         self.entry = Some(match here {
             Some(timers) => timers.add(self.due, waker),
-            None => Driver::global().add(self.due, waker, false),
+            None => Driver::with(|driver| driver.add(self.due, waker, false)),
         });
         Poll::Pending
     }
 
     fn is_over(&self, here: Option<&Timers>) -> bool {
         match self.due {
-            Due::At(instant) => here.map_or_else(Instant::now, Timers::now) >= instant,
+            Due::At(instant) => here.map_or_else(clock::now, Timers::now) >= instant,
             Due::Never => false,
         }
     }
@@ -145,7 +146,7 @@ pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'stat
             f();
         }
     });
-    Driver::global().add(Due::At(instant), call, true);
+    Driver::with(|driver| driver.add(Due::At(instant), call, true));
 }
 
 #[cfg(all(test, loom))]

@@ -47,7 +47,7 @@ struct Open {
 }
 
 impl Files {
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(not(loom), any(test, feature = "test-util")))]
     pub(super) fn blind() -> Self {
         Self {
             blind: true,

@@ -1,0 +1,192 @@
+//! The simulation itself: that it repeats, that it varies, and what it finds.
+#![cfg(not(loom))]
+#![allow(
+    clippy::unwrap_used,
+    reason = "programs of a simulation stand outside of the tests"
+)]
+
+mod kit;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kit::watchdog;
+use portage::pool::Shutdown;
+use portage::sync::ThreadWithException;
+use portage::time::{sleep, timeout};
+use portage::{CurrentThreadExecutor, EventLoop, ThreadPool, block_on, promise, simulation};
+
+fn pool(core: usize) -> ThreadPool {
+    ThreadPool::builder()
+        .core_threads(core)
+        .build()
+        .expect("a legal size")
+}
+
+/// A log of who did what, in a program with a pool, a loop and timers.
+fn log_of(seed: u64) -> Vec<String> {
+    simulation::run(seed, || {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let pool = pool(2);
+        let jobs: Vec<_> = (0..6)
+            .map(|n| {
+                let log = log.clone();
+                pool.spawn(async move {
+                    sleep(Duration::from_millis(n % 3)).await;
+                    log.lock().unwrap().push(format!("{n}"));
+                })
+            })
+            .collect();
+        let event_loop = EventLoop::new();
+        let mine = log.clone();
+        event_loop
+            .run_until_complete(async move {
+                for job in jobs {
+                    job.await.unwrap();
+                    mine.lock().unwrap().push("joined".into());
+                }
+            })
+            .unwrap();
+        drop(pool);
+        let at = simulation::elapsed();
+        let mut log = log.lock().unwrap().clone();
+        log.push(format!("{at:?}"));
+        log
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_same_choices_do_the_same_and_others_do_not() {
+    let _dog = watchdog(60);
+    let mut all = BTreeSet::new();
+    for seed in 0..40 {
+        let log = log_of(seed);
+        assert_eq!(log_of(seed), log, "seed {seed}");
+        all.insert(log);
+    }
+    assert!(all.len() > 10, "{} different logs", all.len());
+}
+
+#[test]
+fn hours_take_no_time_and_deadlines_are_exact() {
+    let _dog = watchdog(60);
+    let real = Instant::now();
+    let passed = simulation::run(1, || {
+        let start = simulation::now();
+        block_on(sleep(Duration::from_secs(7200)));
+        assert_eq!(simulation::now() - start, Duration::from_secs(7200));
+        let late = block_on(timeout(
+            Duration::from_nanos(3),
+            std::future::pending::<()>(),
+        ));
+        assert!(late.is_err());
+        simulation::elapsed()
+    });
+    assert_eq!(passed.unwrap(), Duration::new(7200, 3));
+    assert!(real.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_hang_says_who_waits_for_what() {
+    let _dog = watchdog(60);
+    let fault = simulation::run(3, || {
+        let pool = pool(2);
+        let (left, right) = (promise::<()>(), promise::<()>());
+        let (open_left, left) = left;
+        let (open_right, right) = right;
+        let one = pool.spawn_blocking(move || {
+            let _ = left.wait();
+            let _ = open_right.resolve(());
+        });
+        let two = pool.spawn_blocking(move || {
+            let _ = right.wait();
+            let _ = open_left.resolve(());
+        });
+        let _ = (one.wait(), two.wait());
+    })
+    .unwrap_err();
+    assert!(fault.is_hang(), "{fault}");
+    let text = fault.to_string();
+    for part in [
+        "`the program` waits",
+        "`portage-0` waits",
+        "`portage-1` waits",
+        "simulation.rs:",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn what_stays_alive_is_a_leak() {
+    let _dog = watchdog(60);
+    let fault = simulation::run(3, || {
+        let (promise, _handle) = promise::<u8>();
+        std::mem::forget(promise);
+    })
+    .unwrap_err();
+    assert!(fault.is_leak(), "{fault}");
+}
+
+#[test]
+fn an_endless_program_is_told() {
+    let _dog = watchdog(120);
+    let fault: Result<(), _> = simulation::run(3, || {
+        loop {
+            block_on(sleep(Duration::from_secs(1)));
+        }
+    });
+    assert!(fault.unwrap_err().is_endless());
+}
+
+#[test]
+fn lanes_loops_and_pools_meet() {
+    let _dog = watchdog(60);
+    simulation::explore(0..60, || {
+        let pool = pool(1);
+        let lane = CurrentThreadExecutor::new(None);
+        let (remote, inner) = (lane.clone(), pool.clone());
+        let job = pool.spawn_blocking(move || {
+            let here = remote.submit(|| 20).unwrap();
+            let there = inner.spawn_blocking(|| 1);
+            here.wait().unwrap() + there.wait().unwrap()
+        });
+        let sum = lane.run_until_future(job).unwrap().unwrap();
+        assert_eq!(sum, 21);
+        let report = pool.shutdown(Shutdown::Drain);
+        assert!(report.completed, "{report:?}");
+        let counts = pool.metrics();
+        assert_eq!(
+            (counts.submitted, counts.completed, counts.threads),
+            (2, 2, 0)
+        );
+    });
+}
+
+#[test]
+fn a_panic_of_the_program_is_a_panic_of_the_run() {
+    let _dog = watchdog(60);
+    let outcome = std::panic::catch_unwind(|| simulation::run(1, || panic!("as told")));
+    assert_eq!(*outcome.unwrap_err().downcast::<&str>().unwrap(), "as told");
+}
+
+#[test]
+fn threads_of_the_crate_take_part_everywhere() {
+    let _dog = watchdog(60);
+    simulation::explore(0..30, || {
+        use portage::bridge::{async_to_sync, sync_to_async};
+        use portage::executors::{AsyncExecutorExt, EventLoopPoolExecutor, RunMultiple};
+        let thread = ThreadWithException::spawn(|| 1).unwrap();
+        let executor = EventLoopPoolExecutor::new(2).unwrap();
+        let tasks = (0..4).map(|n| async move { n });
+        let results = executor.run_multiple(tasks, RunMultiple::default());
+        let sum: i32 = results.map(|result| result.output.unwrap()).sum();
+        let bridged = async_to_sync(|| async { sync_to_async(|| 3).await.unwrap() });
+        let other = block_on(async { sync_to_async(|| 4).thread_sensitive(false).await.unwrap() });
+        let shared = block_on(async { sync_to_async(|| 5).await.unwrap() });
+        assert_eq!((sum, bridged.call().unwrap(), other, shared), (6, 3, 4, 5));
+        assert_eq!(thread.join(), 1);
+    });
+}
