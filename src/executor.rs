@@ -26,6 +26,7 @@ use crate::task::{self, Schedule, Spawned, TaskId, TaskRef};
 /// std::thread::spawn(move || job.run());
 /// assert_eq!(handle.wait().unwrap(), 42);
 /// ```
+#[doc(alias = "_WorkItem")]
 #[must_use = "a job that is dropped unrun resolves its handle `is_lost`"]
 pub struct Job(TaskRef);
 

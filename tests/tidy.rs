@@ -4,6 +4,9 @@
 
 #![cfg(not(loom))]
 
+#[path = "tidy/papers.rs"]
+mod papers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,6 +62,31 @@ const BEHIND_THE_DOOR: &[&str] = &[
     "parking_lot::Condvar",
     "parking_lot::RwLock",
 ];
+
+/// Files and folders with lengths of time of our own, and what for. Who polls needs one.
+const LENGTHS: &[(&str, &str)] = &[
+    (
+        "bridge/answer.rs",
+        "how long a cancelled future is waited for",
+    ),
+    ("executors/run_multiple.rs", "the default limit of a task"),
+    (
+        "pool/",
+        "evidence that workers are blocked, while jobs wait: no thread tells; keep-alive",
+    ),
+    ("sync/mod.rs", "the default round for what is foreign"),
+    (
+        "sync/round.rs",
+        "rounds for what is foreign: it can wake nobody",
+    ),
+    (
+        "timer/",
+        "how long the idle driver lingers; a thread that the system refused; the horizon",
+    ),
+];
+
+/// Where a thread may go round without sleeping: a steal that lost its race.
+const SPINS: &str = "queue/";
 
 const LINES_MAX: usize = 700;
 
@@ -485,6 +513,32 @@ fn total_order_comes_from_fences_alone() {
         }
     }
     nothing("SeqCst accesses", found);
+}
+
+#[test]
+fn nothing_polls_but_what_is_listed() {
+    let mut found = Vec::new();
+    let mut unused: BTreeSet<&str> = LENGTHS.iter().map(|(place, _)| *place).collect();
+    for source in sources() {
+        let listed = LENGTHS
+            .iter()
+            .find(|(place, _)| source.path.starts_with(place));
+        for line in source.code.lines() {
+            let length = ["Duration::from_", "Duration::new("];
+            if length.iter().any(|made| line.contains(made)) {
+                match listed {
+                    Some((place, _)) => drop(unused.remove(place)),
+                    None => found.push(format!("{}: {}", source.path, line.trim())),
+                }
+            }
+            let spins = has_word(line, "spin_loop") || line.contains("thread::yield_now");
+            if spins && !source.path.starts_with(SPINS) {
+                found.push(format!("{}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    found.extend(unused.iter().map(|place| format!("{place}: has none")));
+    nothing("lengths of time and spins", found);
 }
 
 /// Path from the crate's root and text of everything written in Rust.

@@ -35,6 +35,14 @@ use crate::promise::JoinHandle;
 /// descends from could run it, and it is occupied by that descent;
 /// [`is_shut_down`](BridgeError::is_shut_down) when the executor refuses.
 ///
+/// # Blocking
+///
+/// Sensitive calls of one thread run one after another: what it holds for one of them (a
+/// connection, a lock) no other one meets. So a sensitive call that waits for something that
+/// only another sensitive call will do waits for ever. Make the one that waits
+/// [insensitive](SyncToAsync::thread_sensitive), give it a
+/// [context of its own](fn@crate::bridge::thread_sensitive_context), or limit its wait.
+///
 /// # Cancellation
 ///
 /// Dropped while queued, `f` never runs. Dropped while `f` runs, the task is released at once:

@@ -99,6 +99,7 @@ impl CurrentThreadExecutor {
     /// assert_eq!(outer.run_until_future(late)?.ok(), Some(7));
     /// # Ok::<(), portage::error::RunError>(())
     /// ```
+    #[doc(alias = "old_executor")]
     #[must_use]
     pub fn new(old_executor: Option<&CurrentThreadExecutor>) -> Self {
         Self {

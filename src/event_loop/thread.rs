@@ -66,6 +66,7 @@ fn own() -> Rc<EventLoop> {
 /// assert_eq!(output.expect("no loop runs here").ok(), Some("done"));
 /// ```
 #[doc(alias = "get_event_loop")]
+#[doc(alias = "set_event_loop")]
 #[must_use]
 pub fn ensure_thread_event_loop() -> LoopHandle {
     own().handle()

@@ -82,6 +82,7 @@ impl EventLoopPoolExecutor {
     ///
     /// `is_invalid` for zero and for more than 4096; `is_thread` when the operating system refuses a thread: those
     /// that have started leave again.
+    #[doc(alias = "pool_size")]
     pub fn new(pool_size: usize) -> Result<Self, BuildError> {
         if pool_size == 0 {
             return Err(BuildError::invalid("pool_size: 0, but a pool needs a loop"));

@@ -27,6 +27,7 @@ use crate::task::{Callback, Cancel, Completion, Hold, Home, Reader, TaskId, Wait
 /// job.run();
 /// assert_eq!(block_on(handle).unwrap(), 42);
 /// ```
+#[doc(alias = "__await__")]
 #[doc(alias = "Future")]
 #[must_use = "dropping a handle detaches the work; say so with `detach`"]
 pub struct JoinHandle<T> {
@@ -124,6 +125,7 @@ impl<T> JoinHandle<T> {
     }
 
     /// Was the outcome taken?
+    #[doc(alias = "_consumed")]
     pub fn is_consumed(&self) -> bool {
         self.reader.is_consumed()
     }

@@ -31,6 +31,7 @@ use crate::timer;
 /// assert_eq!(handle.wait().unwrap_err().to_string(), "disk full");
 /// ```
 #[doc(alias = "check_and_log_exception")]
+#[doc(alias = "delay")]
 pub fn handle_future_exception<T>(handle: &JoinHandle<T>, delay: Duration) {
     let hold = handle.reader.hold();
     let task = hold.clone();

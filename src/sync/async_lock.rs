@@ -45,6 +45,7 @@ use crate::base::sync::Arc;
 /// });
 /// assert_eq!(*balance.lock(), 42);
 /// ```
+#[doc(alias = "lock_name")]
 #[doc(alias = "asynclock")]
 pub async fn async_lock<T: Send + 'static>(
     lock: &Arc<Mutex<T>>,

@@ -105,6 +105,7 @@ impl BlockingEvent for Event {
 /// ready.set();
 /// assert!(block_on(await_threading_event(&ready, "ready", None, Polling::NoPolling)));
 /// ```
+#[doc(alias = "event_name")]
 pub async fn await_threading_event<E>(
     event: &Arc<E>,
     event_name: &str,
@@ -157,6 +158,9 @@ where
 /// stop.set();
 /// assert!(!block_on(await_event_with_stop(&work, &stop, "work", Polling::default())));
 /// ```
+#[doc(alias = "wait_event")]
+#[doc(alias = "stop_event")]
+#[doc(alias = "wait_event_name")]
 pub async fn await_event_with_stop<E, S>(
     wait_event: &Arc<E>,
     stop_event: &Arc<S>,

@@ -28,6 +28,7 @@ use crate::promise::JoinHandle;
 /// assert!(failing.try_join().unwrap_err().is_panic());
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[doc(alias = "daemon")]
 #[must_use = "dropping it detaches the thread"]
 pub struct ThreadWithException<T> {
     handle: JoinHandle<T>,

@@ -143,3 +143,22 @@ fn a_task_stays_on_its_loop() {
         handle.wait().expect("no panic");
     }
 }
+
+#[test]
+fn a_cancelled_task_counts_no_more() {
+    let _watch = watchdog(20);
+    let executor = loops(2);
+    let (_conductors, futures): (Vec<_>, Vec<_>) = (0..4).map(|_| scripted::<()>()).unzip();
+    let handles: Vec<_> = futures
+        .into_iter()
+        .map(|future| executor.submit(future))
+        .collect();
+    assert_eq!(executor.loads(), [2, 2]);
+    // both tasks of the first loop, started or not
+    for handle in handles.into_iter().step_by(2) {
+        handle.cancel();
+        assert!(handle.wait().expect_err("cancelled").is_cancelled());
+    }
+    kit::eventually("the ends", || executor.loads() == [0, 2]);
+    assert_eq!(executor.get_event_loop().expect("it runs").1, 0);
+}
