@@ -43,6 +43,7 @@ impl<T: Send + 'static> ThreadWithException<T> {
     /// # Errors
     ///
     /// The operating system refused the thread; `f` is dropped unrun.
+    #[doc(alias = "target")]
     #[track_caller]
     pub fn spawn<F>(f: F) -> io::Result<Self>
     where

@@ -6,8 +6,8 @@ use super::{files, has_word, nothing, read, root};
 
 /// `| a | b | c |` without its bars; `None` for other lines and for the lines of a table's head.
 fn cells(line: &str) -> Option<Vec<&str>> {
-    let inner = line.strip_prefix("| ")?.strip_suffix(" |")?;
-    Some(inner.split(" | ").collect())
+    let inner = line.strip_prefix("| ")?.strip_suffix('|')?;
+    Some(inner.split(" | ").map(str::trim).collect())
 }
 
 /// What stands between backticks.
@@ -82,6 +82,7 @@ fn the_reader_of_tests_tells_names_apart() {
         "tidy/paper::the_reader_of_tests_tells_names_apart"
     ));
     assert_eq!(cells("| a | b `c` |"), Some(vec!["a", "b `c`"]));
+    assert_eq!(cells("| a | |"), Some(vec!["a", ""]));
     assert_eq!(cells("|---|---|"), None);
 }
 
