@@ -58,8 +58,9 @@ pub(super) enum Phase {
     Resting = 3,
 }
 
-/// One worker's sign of life.
+/// One worker's sign of life, on lines of its own: it is written twice for each job.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct Pulse {
     /// The kernel's number of the thread; zero while unknown.
     thread: AtomicUsize,

@@ -323,7 +323,7 @@ impl Worker {
             }
         }
         self.streak.set(0);
-        let own = self.local.pop().or_else(|| self.shared.injector.take());
+        let own = self.local.pop().or_else(|| self.take_from_outside());
         own.or_else(|| self.take_next())
     }
 
@@ -338,6 +338,17 @@ impl Worker {
             own().or_else(outside)
         } else {
             outside().or_else(own)
+        }
+    }
+
+    /// The oldest of the injector; while jobs are short, with some that follow it.
+    fn take_from_outside(&self) -> Option<TaskRef> {
+        let injector = &self.shared.injector;
+        // One worker alone keeps the order of all submissions.
+        if self.stamp_every.get() == 1 || self.shared.settings.core == 1 {
+            injector.take()
+        } else {
+            injector.take_several(&self.local)
         }
     }
 
@@ -554,7 +565,7 @@ impl Worker {
             // It stays with this worker, behind everything else.
             WakeKind::Yielded if self.outer.get().is_some() => {
                 self.outside_first.set(true);
-                self.local.push(task);
+                self.local.line_up(task);
                 self.keep_quiet()
             }
             WakeKind::Woken if self.polling.get() => {
@@ -562,13 +573,13 @@ impl Worker {
                 match self.seat.next.replace(task) {
                     None => self.keep_quiet(),
                     Some(other) => {
-                        self.local.push(other);
+                        self.local.line_up(other);
                         Announce::Now
                     }
                 }
             }
             WakeKind::Yielded | WakeKind::Woken => {
-                self.local.push(task);
+                self.local.line_up(task);
                 Announce::Now
             }
         }

@@ -8,7 +8,8 @@
 //!
 //! Nothing that waits is ever invisible: whatever a worker keeps for itself lies in a queue
 //! that every other worker may empty, because the worker's present job may block for ever.
-//! Jobs are taken from the injector one at a time for the same reason.
+//! Long jobs are taken from the injector one at a time for the same reason: each thing that is
+//! moved once more than it must is one that its taker may have to give away again.
 //!
 //! # What the sleep protocol asks of a queue
 //!
@@ -19,10 +20,10 @@
 //! 2. A take that finds nothing has found nothing at one moment between its call and its
 //!    return, or somebody else took what was there.
 //!
-//! crossbeam-deque, which is behind [`injector`] and [`local`], gives both. It cannot be
-//! modelled, so models run on a stand-in of the same surface: a `Mutex<VecDeque>` whose
-//! length is an atomic of its own, so that `is_empty` orders nothing by itself, as with
-//! crossbeam's. A stand-in that looked under the mutex would make every fence of the sleep
+//! The [`injector`] gives both, with a lock for its items and a length beside it, so that
+//! `is_empty` takes no lock and orders nothing by itself; models run on it as it is.
+//! crossbeam-deque, which is behind [`local`], cannot be modelled: models run on a stand-in, which
+//! is such a queue again. One that looked under the lock would make every fence of the sleep
 //! protocol look superfluous.
 
 #![forbid(unsafe_code)]
@@ -32,7 +33,7 @@ pub(crate) mod local;
 pub(crate) mod slot;
 pub(crate) mod steal;
 
-/// The queue that models run on.
+/// A worker's own queue as models see it.
 #[cfg(loom)]
 mod stand_in {
     use std::collections::VecDeque;
