@@ -33,6 +33,9 @@ pub(crate) trait Worker {
     fn block_begins(&self);
     /// The worker goes on.
     fn block_ends(&self);
+    /// It is about to sleep without a deadline: runs something that it waits for itself, if
+    /// nobody else of the pool is left to; false if there is nothing.
+    fn last_resort(&self) -> bool;
     /// Is there stack left to run another job on top of the one that waits?
     fn has_room(&self) -> bool;
     /// Is it the only worker that its pool can ever have?
@@ -110,7 +113,9 @@ impl Parking {
                 continue;
             }
             blocked.announce();
-            self.parker.park_until(deadline);
+            if deadline.is_some() || !blocked.last_resort() {
+                self.parker.park_until(deadline);
+            }
         }
     }
 
@@ -119,7 +124,9 @@ impl Parking {
     pub(crate) fn park_until(&self, deadline: Option<Instant>) {
         let mut blocked = Blocked(None);
         blocked.announce();
-        self.parker.park_until(deadline);
+        if deadline.is_some() || !blocked.last_resort() {
+            self.parker.park_until(deadline);
+        }
     }
 }
 
@@ -142,6 +149,10 @@ impl Blocked {
                 self.0 = Some(worker);
             }
         }
+    }
+
+    fn last_resort(&self) -> bool {
+        self.0.as_ref().is_some_and(|worker| worker.last_resort())
     }
 }
 

@@ -19,6 +19,7 @@ use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::sync::{Arc, local};
 use crate::deferred;
 use crate::entered::{Parking, run_lane_job};
+use crate::promise::{Awaiting, Awaits};
 use crate::task::report_stray_panic;
 use crate::timer::{Timers, TimersFrame};
 
@@ -57,11 +58,12 @@ pub(crate) struct Frame {
     waker: Waker,
     parking: Parking,
     timers: TimersFrame,
+    _awaiting: Awaiting,
 }
 
 impl Frame {
     /// Begins, to sleep on `parking`; the signal is set, for the first poll.
-    pub(crate) fn enter(parking: Parking) -> Self {
+    pub(crate) fn enter(parking: Parking, awaits: Awaits) -> Self {
         let (signal, waker) = SPARE
             .try_with(|spare| spare.borrow_mut().take())
             .ok()
@@ -83,6 +85,7 @@ impl Frame {
             waker,
             parking,
             timers: Timers::enter(),
+            _awaiting: Awaiting::begin(awaits),
         }
     }
 
@@ -125,7 +128,7 @@ impl Drop for Frame {
 /// Drives `future` to its end on this thread; fires its timers and runs the jobs of its lanes
 /// meanwhile. A panic of the future unwinds; one of its destructor is reported from `caller`.
 pub(crate) fn drive<F: Future>(future: F, caller: &'static Location<'static>) -> F::Output {
-    let frame = Frame::enter(Parking::current());
+    let frame = Frame::enter(Parking::current(), Awaits::Future);
     let mut future = pin!(Some(future));
     let mut cx = Context::from_waker(frame.waker());
     loop {

@@ -1331,14 +1331,14 @@ fn the_only_worker_runs_the_outer_and_the_inner_job_of_a_flattened_handle() {
     });
 }
 
-/// It could only be started on the thread that waits, which it would then be bound to.
+/// It is started on the thread that waits, which it is then bound to.
 #[test]
-fn waiting_on_the_only_worker_for_a_pinned_task_that_has_not_started_would_deadlock() {
+fn waiting_on_the_only_worker_for_a_pinned_task_that_suspends_would_deadlock() {
     within_limit(|| {
         let pool = fixed(1);
         let inner = pool.clone();
         let outer = pool.spawn_blocking(move || {
-            let pinned = inner.spawn_pinned(|| async { 1 });
+            let pinned = inner.spawn_pinned(|| async { yield_now().await });
             pinned.wait().unwrap_err().is_would_deadlock()
         });
         assert!(outer.wait().unwrap());

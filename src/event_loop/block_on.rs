@@ -23,7 +23,15 @@ use crate::frame::drive;
 ///
 /// # Blocking
 ///
-/// Blocks until the future is done; a pool whose worker this thread is compensates.
+/// Blocks until the future is done; a pool whose worker this thread is compensates. Where that
+/// pool may have no more threads and every one of them waits like this, the worker runs the
+/// pool's own jobs and tasks in place that the future awaits, once no timer is left to wait
+/// for. What the future needs but awaits no handle of, as a value that a queued job sends
+/// through a channel, is left in the queue.
+///
+/// A handle whose work only this thread could do (a task of one of its loops, which stands
+/// still, or a task further down on this stack) resolves
+/// [`is_would_deadlock`](crate::JoinError::is_would_deadlock) when the future awaits it.
 ///
 /// # Examples
 ///

@@ -36,7 +36,7 @@ use crate::error::RunError;
 use crate::event_loop::core::Core;
 use crate::event_loop::turn::{Shares, pass, turn};
 use crate::frame::{Frame, poll_root};
-use crate::promise::JoinHandle;
+use crate::promise::{Awaits, JoinHandle};
 use crate::spawn;
 
 pub use block_on::block_on;
@@ -121,7 +121,7 @@ impl EventLoop {
     #[track_caller]
     pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output, RunError> {
         let caller = Location::caller();
-        let frame = Frame::enter(self.core.parking.clone());
+        let frame = Frame::enter(self.core.parking.clone(), Awaits::Loop);
         let _run = self.core.begin()?;
         let mut future = pin!(Some(future));
         let mut cx = Context::from_waker(frame.waker());
@@ -163,7 +163,7 @@ impl EventLoop {
     /// ```
     #[doc(alias = "run_forever")]
     pub fn run_until_stopped(&self) -> Result<(), RunError> {
-        let frame = Frame::enter(self.core.parking.clone());
+        let frame = Frame::enter(self.core.parking.clone(), Awaits::Loop);
         let _run = self.core.begin()?;
         let shared = &self.core.shared;
         loop {

@@ -134,6 +134,11 @@ impl Growth {
         self.limits.max
     }
 
+    /// Was the last start refused?
+    pub(super) fn is_refused(&self) -> bool {
+        !self.backoff.lock().is_clear()
+    }
+
     pub(super) fn new(limits: Limits, starter: Arc<dyn Starter>) -> Self {
         let growth = Self {
             limits,
@@ -260,8 +265,8 @@ impl Growth {
         while left > 0 {
             let share = (left - 1) / 2;
             if let Err(error) = ground.start(share) {
-                ground.release(left);
                 self.backoff.lock().refused(clock::now());
+                ground.release(left);
                 return Err(error);
             }
             left -= 1 + share;

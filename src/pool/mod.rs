@@ -19,7 +19,8 @@
 // `builder` asks for a pool, `shared` is its state, `worker` a thread's life, `seat` what others
 // see of a worker, `guard` who looks after one, `home` what tasks see of the pool. `census` and
 // `seal` are its two words. `elastic`, `evidence`, `growth` and `watchdog` decide on threads, `registry` knows the
-// suspended tasks, `shutdown` and `metrics` are what their names say. Who wakes whom is decided
+// suspended tasks, `stranded` the workers that nobody else can help, `shutdown` and `metrics` are
+// what their names say. Who wakes whom is decided
 // in `crate::idle`.
 
 #![forbid(unsafe_code)]
@@ -37,6 +38,7 @@ mod seal;
 mod seat;
 mod shared;
 mod shutdown;
+mod stranded;
 mod watchdog;
 mod worker;
 

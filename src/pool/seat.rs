@@ -17,6 +17,7 @@ use crate::base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, Mutex, thread};
 use crate::pool::evidence::Pulse;
 use crate::pool::metrics::Totals;
+use crate::pool::stranded::Stranded;
 use crate::queue::local::Thief;
 use crate::queue::slot::Slot;
 use crate::task::{TaskId, TaskRef};
@@ -41,6 +42,8 @@ pub(super) struct Seat {
     pub(super) guarded: AtomicBool,
     /// Its loop has got something from another thread.
     pub(super) called: AtomicBool,
+    /// It sleeps in a wait of ours and awaits something of its pool.
+    pub(super) stranded: Stranded,
 }
 
 /// Counts of one worker, written by it alone.

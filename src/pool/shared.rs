@@ -234,6 +234,28 @@ impl Shared {
             // No thread and none to be had: whoever waits for what is queued is told.
             self.give_up();
         }
+        self.rescue();
+    }
+
+    /// Is every worker there can be in a wait of ours? Then nobody takes what is queued.
+    pub(super) fn is_stuck(&self) -> bool {
+        let now = self.census.now();
+        now.blocked() >= now.threads()
+            && now.starting() == 0
+            && (now.threads() >= self.settings.max || self.growth.is_refused())
+    }
+
+    /// Wakes the workers that await something of the pool, if nobody else is left to run it.
+    /// After a `fence(SeqCst)`.
+    pub(super) fn rescue(&self) {
+        if !self.is_stuck() {
+            return;
+        }
+        for seat in &*self.roster.seats().list {
+            if seat.stranded.take() {
+                seat.waker.wake_by_ref();
+            }
+        }
     }
 
     /// Resolves all that is queued, because nobody is there to run it.
@@ -383,6 +405,8 @@ impl Ground for Shared {
         if self.census.release(count).threads() == 0 {
             self.give_up();
         }
+        fence(Ordering::SeqCst);
+        self.rescue();
         self.tell_waiters();
     }
 

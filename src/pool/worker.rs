@@ -41,6 +41,7 @@ use crate::pool::home::Door;
 use crate::pool::seal::Phase;
 use crate::pool::seat::{Desk, Pass, Seat, Seats, Tally};
 use crate::pool::shared::Shared;
+use crate::pool::stranded::Stranded;
 use crate::queue::local::Local;
 use crate::queue::slot::Slot;
 use crate::queue::steal::victims;
@@ -170,6 +171,7 @@ impl Worker {
             unannounced: AtomicBool::new(false),
             guarded: AtomicBool::new(false),
             called: AtomicBool::new(false),
+            stranded: Stranded::new(),
         });
         shared.roster.arrive(seat.clone());
         let called = Arc::downgrade(&seat);

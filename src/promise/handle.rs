@@ -8,6 +8,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context as Cx, Poll};
 
+use super::awaited;
 use crate::base::fork;
 use crate::entered::thread_key;
 use crate::join_error::JoinError;
@@ -17,6 +18,10 @@ use crate::task::{Callback, Cancel, Completion, Hold, Home, Reader, TaskId, Wait
 ///
 /// A future of `Result<T, JoinError>`; it may be awaited under any runtime. Dropping it
 /// detaches: the work goes on, and a failure is reported as unhandled.
+///
+/// A task that awaits itself gets [`is_would_deadlock`](JoinError::is_would_deadlock), and so
+/// does a future in [`block_on`](crate::block_on) that awaits what only this very thread could
+/// do; the outcome is not taken by that.
 ///
 /// # Examples
 ///
@@ -194,7 +199,10 @@ impl<T> Future for JoinHandle<T> {
                 return Poll::Ready(Err(JoinError::would_deadlock()));
             }
         }
-        Poll::Pending
+        match awaited::pending(&this.reader) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 }
 

@@ -21,8 +21,10 @@
 
 #![forbid(unsafe_code)]
 
+mod awaited;
 mod chain;
 mod handle;
+mod help;
 mod unhandled;
 mod wait;
 mod wrapper;
@@ -34,3 +36,5 @@ pub use handle::{CancelHandle, JoinHandle};
 pub use unhandled::handle_future_exception;
 pub use wrapper::FutureWrapper;
 pub use writer::{Cancelled, Promise, promise};
+
+pub(crate) use awaited::{Awaiting, Awaits, awaits_work, run_awaited};

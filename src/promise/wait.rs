@@ -2,23 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use super::awaited::{self, Awaiting, Awaits, is_of_this_thread};
 use super::handle::JoinHandle;
+use super::help::{Help, in_place};
 use crate::base::clock::deadline_after;
-use crate::base::sync::{Arc, local};
+use crate::base::sync::Arc;
 use crate::entered::{self, Parking};
 use crate::join_error::JoinError;
-use crate::task::{self, Chain, Hold, Home, Origin, Reader, Schedule, Waits};
-use crate::timer::Timers;
-
-/// How deep helpers may be nested on a thread whose stack we do not know.
-const HELP_DEPTH_MAX: usize = 64;
-
-local! {
-    static HELP_DEPTH: Cell<usize> = Cell::new(0);
-}
+use crate::task::{Chain, Hold, Home, Reader, Schedule, Waits};
 
 impl<T> JoinHandle<T> {
     /// Blocks this thread until the outcome is there, and takes it.
@@ -31,8 +24,10 @@ impl<T> JoinHandle<T> {
     /// # Blocking
     ///
     /// A plain thread sleeps. A worker of the pool that has the work, or the root of its chain,
-    /// runs that in place if nobody has started it; else the pool makes up for the blocked worker. The owner of lanes runs
-    /// their jobs meanwhile. On the thread of a loop it blocks that loop.
+    /// runs that in place if nobody has started it; else the pool makes up for the blocked
+    /// worker. Where the pool may have no more threads, and all of them wait, the worker also
+    /// runs what the awaited task awaits of the pool, and starts a pinned task. The owner of
+    /// lanes runs their jobs meanwhile. On the thread of a loop it blocks that loop.
     ///
     /// # Examples
     ///
@@ -111,10 +106,11 @@ impl<T> JoinHandle<T> {
         if self.is_left_behind() {
             return Some(Err(JoinError::lost()));
         }
+        let awaiting = (help != Help::Nobody).then(|| Awaiting::begin(Awaits::Wait));
         let chain = self.bring_about(help);
         let parking = Parking::current();
-        let is_own = is_wait_for_oneself(&self.reader, chain.origin)
-            || chain.root.as_ref().is_some_and(is_left_to_this_worker);
+        let is_own = is_of_this_thread(&self.reader, chain.origin)
+            || help == Help::Nobody && chain.root.as_ref().is_some_and(is_left_to_this_worker);
         if is_own && !self.reader.is_finished() {
             return Some(Err(JoinError::would_deadlock()));
         }
@@ -126,11 +122,22 @@ impl<T> JoinHandle<T> {
         let helper = Helper::begin(&self.reader, help);
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
         let _reason = crate::base::simulated::waits_for(|| reason(&self.reader));
+        if awaiting.is_some() {
+            awaited::waited_for(&self.reader);
+        }
+        let mut is_bound_here = false;
         parking.wait_until(
-            || self.reader.watch(parking.waker()) || helper.help(&self.reader),
+            || {
+                self.reader.watch(parking.waker()) || helper.help(&self.reader) || {
+                    // A pinned task, by the last resort.
+                    is_bound_here = is_of_this_thread(&self.reader, self.reader.origin());
+                    is_bound_here
+                }
+            },
             deadline,
         );
-        self.reader.take()
+        let outcome = self.reader.take();
+        outcome.or_else(|| is_bound_here.then(|| Err(JoinError::would_deadlock())))
     }
 
     /// Runs the root of the chain as far as this thread may, and the next root where the end of
@@ -139,7 +146,7 @@ impl<T> JoinHandle<T> {
         let mut chain = self.reader.chain();
         loop {
             if let Some(root) = &chain.root {
-                help.bring_about(root);
+                let _ = help.bring_about(root);
             }
             let next = self.reader.chain();
             if next.origin.id == chain.origin.id || self.reader.is_finished() {
@@ -164,7 +171,7 @@ struct Helper(Option<Hold>);
 
 impl Helper {
     fn begin<T>(reader: &Reader<T>, help: Help) -> Self {
-        if help != Help::OwnPool || reader.is_finished() {
+        if help == Help::Nobody || reader.is_finished() {
             return Self(None);
         }
         let own = entered::worker().map(|worker| worker.pool());
@@ -212,74 +219,6 @@ impl Drop for Told {
             line.wait_ends();
         }
     }
-}
-
-/// Whose work the waiting thread may run in place.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Help {
-    Nobody,
-    /// Of the pool whose worker it is.
-    OwnPool,
-    /// Jobs of any pool.
-    AnyPool,
-}
-
-impl Help {
-    /// Runs the task, or first those that stand before it in a line, as far as this thread may.
-    fn bring_about(self, task: &Hold) {
-        if self == Self::Nobody {
-            return;
-        }
-        while !self.may_run(task) {
-            let line = task.late_home();
-            let Some(before) = line.and_then(|line| line.before(&|task| self.may_run(task))) else {
-                return;
-            };
-            run_here(&before);
-        }
-        run_here(task);
-    }
-
-    fn may_run(self, task: &Hold) -> bool {
-        let Some(pool) = task.pool() else {
-            return false;
-        };
-        match entered::worker() {
-            Some(worker) if worker.pool() == pool => worker.has_room(),
-            _ => self == Self::AnyPool && task.is_job() && help_depth() < HELP_DEPTH_MAX,
-        }
-    }
-}
-
-fn help_depth() -> usize {
-    HELP_DEPTH.try_with(Cell::get).unwrap_or(HELP_DEPTH_MAX)
-}
-
-fn run_here(task: &Hold) {
-    in_place(|| task.run_here());
-}
-
-/// Runs work of a pool on this thread.
-fn in_place<R>(work: impl FnOnce() -> R) -> R {
-    let depth = help_depth();
-    let _ = HELP_DEPTH.try_with(|slot| slot.set(depth + 1));
-    // The work is the pool's: its timers must not stay with a thread that sleeps next.
-    let aside = Timers::step_aside();
-    let done = work();
-    drop(aside);
-    let _ = HELP_DEPTH.try_with(|slot| slot.set(depth));
-    done
-}
-
-/// Could only this very thread bring the outcome about?
-fn is_wait_for_oneself<T>(reader: &Reader<T>, origin: Origin) -> bool {
-    if task::is_running_here(origin.id) {
-        return true;
-    }
-    // Work of this thread that does not run here and is in somebody's hand: another thread
-    // cancels or refuses it, and says so in a moment.
-    let elsewhere = origin.id == reader.id() && reader.is_in_hand();
-    origin.home == Home::Thread(entered::thread_key()) && !elsewhere
 }
 
 /// Is it a pinned task that has not started, in a pool whose only worker is about to wait for it?

@@ -490,6 +490,16 @@ impl Hold {
         run::help(self)
     }
 
+    /// Polls the future once more if it is suspended, so that it says what it awaits.
+    pub(crate) fn nudge(&self) {
+        run::nudge(self);
+    }
+
+    /// Calls the reader's waker before the end.
+    pub(crate) fn wake_reader(&self) {
+        end::wake_reader(self.header());
+    }
+
     /// Runs `callback` at the end, or at once when that was before.
     pub(crate) fn on_complete(&self, callback: Callback) {
         end::on_complete(self.header(), callback);

@@ -137,12 +137,13 @@ fn call(header: &Header, callback: Callback, how: Completion) {
     }
 }
 
-/// Wakes the reader before the end, to help; it stays registered.
+/// Wakes the reader before the end; it registers again when it looks.
 pub(super) fn wake_reader(header: &Header) {
-    // A helper waits on a thread: its waker is the crate's own, which may be cloned here.
-    let waker = header.watchers.lock().waker.clone();
+    let waker = header.watchers.lock().waker.take();
     if let Some(waker) = waker {
-        waker.wake();
+        if let Err(payload) = contain(|| waker.wake()) {
+            unhandled::report_panic(header, "a waker", payload);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::control;
 use super::end;
 use super::id::TaskId;
 use super::schedule::Schedule;
-use super::side::Chain;
+use super::side::{Chain, Origin};
 use super::state::{DONE, PREVENTED, RUNNING, STARTED, Snapshot, TAKEN, Take};
 use crate::base::sync::Arc;
 use crate::join_error::JoinError;
@@ -132,6 +132,13 @@ impl<T> Reader<T> {
         let header = self.header();
         let known = header.side().chain();
         known.unwrap_or_else(|| Chain::of_root(header.origin(), self.hold()))
+    }
+
+    /// The root of that chain.
+    pub(crate) fn origin(&self) -> Origin {
+        let header = self.header();
+        let known = header.side().chain();
+        known.map_or_else(|| header.origin(), |chain| chain.origin)
     }
 
     /// The chain as a link after this one sees it.

@@ -11,7 +11,7 @@ use super::current;
 use super::end::{self, end, finish};
 use super::schedule::WakeKind;
 use super::side::Side;
-use super::state::{Claim, HELPED, STARTED, SUSPENDED, Snapshot, Suspend};
+use super::state::{Claim, HELPED, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
 use super::typed::Typed;
 use super::unhandled;
 use super::waker;
@@ -87,6 +87,16 @@ pub(super) fn help(hold: &Hold) -> bool {
     let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
     carry_out(task, claim);
     true
+}
+
+/// Polls a suspended future that nobody has woken.
+pub(super) fn nudge(hold: &Hold) {
+    let header = hold.header();
+    let is_started_future = !header.vtable.is_job && header.word.load().has(STARTED);
+    if is_started_future && header.word.turn(|now| now.wake(false)) == Wake::Push {
+        // SAFETY: the turn has added a driver, for us.
+        run(unsafe { TaskRef::from_raw(NonNull::from(header)) });
+    }
 }
 
 /// Does what the claim of `task` demands.

@@ -11,6 +11,7 @@ use crate::base::sync::atomic::{Ordering, fence};
 use crate::entered;
 use crate::idle::Claim;
 use crate::pool::evidence::Phase as Doing;
+use crate::promise::{awaits_work, run_awaited};
 use crate::task::{self, Ended, TaskId, TaskRef};
 
 impl Worker {
@@ -120,7 +121,10 @@ impl entered::Worker for Worker {
             match self.shared.idle.claim() {
                 Claim::Wake(index) => self.shared.wake(index),
                 Claim::Searching => {}
-                Claim::Nobody => self.shared.growth.blocked(&self.shared),
+                Claim::Nobody => {
+                    self.shared.growth.blocked(&self.shared);
+                    self.shared.rescue();
+                }
             }
         }
     }
@@ -134,6 +138,12 @@ impl entered::Worker for Worker {
             self.shared.census.block_ends();
             self.seat.pulse.turn(Doing::Inside);
         }
+    }
+
+    fn last_resort(&self) -> bool {
+        let awaits = !self.resting.get() && !self.is_deep() && awaits_work();
+        let is_left = || self.shared.is_stuck();
+        self.seat.stranded.look(awaits, is_left) && run_awaited(self.shared.id)
     }
 
     fn has_room(&self) -> bool {

@@ -1,0 +1,457 @@
+//! Pools whose every worker blocks in a wait of ours: what is awaited there still runs, and
+//! what only the waiting thread could do is an error, not a hang.
+
+#![cfg(not(loom))]
+
+mod kit;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use portage::event_loop::ensure_thread_event_loop;
+use portage::pool::Starter;
+use portage::promise::promise;
+use portage::time::{sleep, timeout, yield_now};
+use portage::{CurrentThreadExecutor, EventLoop, JoinHandle, ThreadPool, block_on};
+
+use kit::{Gate, OpenAtEnd, on_new_thread, watchdog};
+
+fn pool(threads: usize) -> ThreadPool {
+    let builder = ThreadPool::builder().core_threads(threads);
+    builder.max_threads(threads).build().expect("legal sizes")
+}
+
+fn current() -> ThreadPool {
+    ThreadPool::current().expect("a worker")
+}
+
+/// Runs `job` on the only worker of a pool.
+fn on_the_only_worker<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
+    let pool = pool(1);
+    let outcome = pool.spawn_blocking(job).wait().expect("a value");
+    assert_eq!(pool.metrics().threads_peak, 1);
+    outcome
+}
+
+fn would_deadlock<T>(outcome: Result<T, portage::JoinError>) -> bool {
+    outcome.is_err_and(|error| error.is_would_deadlock())
+}
+
+// --- a future that is driven on a worker ------------------------------------------------------
+
+#[test]
+fn block_on_runs_a_job_of_the_pool_that_it_awaits() {
+    let _watch = watchdog(20);
+    let same = on_the_only_worker(|| {
+        let here = thread::current().id();
+        let job = current().spawn_blocking(|| thread::current().id());
+        block_on(job).expect("a value") == here
+    });
+    assert!(same);
+}
+
+#[test]
+fn block_on_runs_a_task_of_the_pool_that_it_awaits_and_what_that_awaits() {
+    let _watch = watchdog(20);
+    let sum = on_the_only_worker(|| {
+        let task = current().spawn(async {
+            yield_now().await;
+            let inner = current().spawn(async {
+                let job = current().spawn_blocking(|| 1);
+                yield_now().await;
+                job.await.expect("a value") + 1
+            });
+            inner.await.expect("a value") + 1
+        });
+        block_on(async { task.await.expect("a value") + 1 })
+    });
+    assert_eq!(sum, 4);
+}
+
+#[test]
+fn every_way_to_block_for_a_future_does() {
+    let _watch = watchdog(20);
+    let sum = on_the_only_worker(|| {
+        let job = || current().spawn_blocking(|| 1);
+        let nested = block_on(async { block_on(job()).expect("a value") });
+        let looped = EventLoop::new().run_until_complete(job());
+        let laned = CurrentThreadExecutor::new(None).run_until_future(job());
+        let event_loop = EventLoop::new();
+        let local = event_loop.spawn_local(async move { job().await.expect("a value") });
+        let task = event_loop.run_until_complete(local);
+        nested
+            + looped.expect("it is idle").expect("a value")
+            + laned.expect("it is new").expect("a value")
+            + task.expect("it is idle").expect("a value")
+    });
+    assert_eq!(sum, 4);
+}
+
+#[test]
+fn all_of_many_awaited_jobs_run() {
+    let _watch = watchdog(60);
+    let sum = on_the_only_worker(|| {
+        let jobs = current().spawn_batch((0..500_u32).map(|n| move || n));
+        block_on(async {
+            let mut jobs: Vec<JoinHandle<u32>> = jobs;
+            let mut sum = 0;
+            // All are awaited at once, again and again.
+            poll_fn(|cx| {
+                jobs.retain_mut(|job| match pin!(job).poll(cx) {
+                    Poll::Ready(n) => {
+                        sum += n.expect("a value");
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                if jobs.is_empty() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            sum
+        })
+    });
+    assert_eq!(sum, 499 * 500 / 2);
+}
+
+#[test]
+fn what_is_not_awaited_does_not_run_on_top_of_what_waits() {
+    let _watch = watchdog(20);
+    let pool = pool(1);
+    let (done, told) = promise();
+    let (entered, inside) = mpsc::channel();
+    let first = pool.spawn_blocking(move || {
+        entered.send(()).expect("the test waits");
+        block_on(told).expect("resolved")
+    });
+    inside.recv().expect("it runs");
+    // It waits for the first, which would be below it on the stack.
+    let second = pool.spawn_blocking(move || first.wait().expect("a value") + 1);
+    done.resolve(1).expect("it is awaited");
+    assert_eq!(second.wait().expect("a value"), 2);
+}
+
+#[test]
+fn a_limit_of_time_is_kept_and_nothing_runs_in_place_meanwhile() {
+    let _watch = watchdog(20);
+    let (late, resolve) = promise();
+    let in_time = on_the_only_worker(move || {
+        // Run in place, it would wait for what comes only after the limit.
+        let job = current().spawn_blocking(move || resolve.wait().expect("resolved"));
+        let limited = block_on(timeout(Duration::from_millis(5), job));
+        late.resolve(1).expect("it is awaited");
+        limited.is_err()
+    });
+    assert!(in_time);
+}
+
+// --- a handle that is waited for --------------------------------------------------------------
+
+#[test]
+fn a_wait_for_a_task_runs_the_job_that_it_awaits() {
+    let _watch = watchdog(20);
+    for helping in [false, true] {
+        let two = on_the_only_worker(move || {
+            let task = current().spawn(async {
+                let job = current().spawn_blocking(|| 1);
+                job.await.expect("a value") + 1
+            });
+            if helping {
+                task.wait_helping()
+            } else {
+                task.wait()
+            }
+        });
+        assert_eq!(two.expect("a value"), 2);
+    }
+}
+
+#[test]
+fn a_wait_for_a_task_that_was_suspended_before_runs_the_job_that_it_awaits() {
+    let _watch = watchdog(20);
+    for depth in 0..3 {
+        let pool = pool(1);
+        let gate = Gate::new();
+        let _end = OpenAtEnd(gate.clone());
+        let at = gate.clone();
+        pool.spawn_blocking(move || at.pass()).detach();
+        gate.wait_entered(1);
+        // Polled before the job that waits has started; what it awaits stands behind that job.
+        let mut task = pool.spawn(async {
+            let job = current().spawn_blocking(|| 1);
+            job.await.expect("a value")
+        });
+        for _ in 0..depth {
+            task = pool.spawn(async { task.await.expect("a value") });
+        }
+        let waiting = pool.spawn_blocking(move || task.wait());
+        gate.open();
+        assert_eq!(waiting.wait().expect("a value").expect("a value"), 1);
+    }
+}
+
+#[test]
+fn a_task_that_another_thread_wakes_goes_on_however_deep() {
+    let _watch = watchdog(20);
+    for _ in 0..100 {
+        let pool = pool(1);
+        let (done, told) = promise();
+        let (entered, inside) = mpsc::channel();
+        let inner = pool.spawn(async { told.await.expect("resolved") + 1 });
+        let outer = pool.spawn(async { inner.await.expect("a value") + 1 });
+        let waiting = pool.spawn_blocking(move || {
+            entered.send(()).expect("the test waits");
+            block_on(outer)
+        });
+        inside.recv().expect("it runs");
+        done.resolve(1).expect("it is awaited");
+        assert_eq!(waiting.wait().expect("a value").expect("a value"), 3);
+    }
+}
+
+// --- more workers than one --------------------------------------------------------------------
+
+#[test]
+fn the_last_worker_that_blocks_lets_another_one_go_on() {
+    let _watch = watchdog(60);
+    for round in 0..200 {
+        let pool = pool(2);
+        let gate = Gate::new();
+        let _end = OpenAtEnd(gate.clone());
+        let at = gate.clone();
+        let (done, told) = promise();
+        // Free at first, then it blocks for what comes of the job that the other one awaits.
+        let last = pool.spawn_blocking(move || {
+            at.pass();
+            told.wait()
+        });
+        gate.wait_entered(1);
+        let (entered, inside) = mpsc::channel();
+        let first = pool.spawn_blocking(move || {
+            let job = current().spawn_blocking(move || done.resolve(1));
+            entered.send(()).expect("the test waits");
+            block_on(job)
+        });
+        inside.recv().expect("it runs");
+        for _ in 0..round {
+            std::hint::spin_loop();
+        }
+        gate.open();
+        assert_eq!(last.wait().expect("a value").expect("resolved"), 1);
+        first
+            .wait()
+            .expect("a value")
+            .expect("a value")
+            .expect("awaited");
+    }
+}
+
+#[test]
+fn all_workers_wait_for_tasks_that_await_jobs() {
+    let _watch = watchdog(60);
+    let pool = pool(3);
+    let waiting: Vec<_> = (0..60)
+        .map(|n| {
+            let at = pool.clone();
+            pool.spawn_blocking(move || {
+                let inner = at.clone();
+                let task = at.spawn(async move {
+                    let job = inner.spawn_blocking(move || n);
+                    yield_now().await;
+                    job.await.expect("a value")
+                });
+                if n % 2 == 0 {
+                    task.wait()
+                } else {
+                    block_on(task)
+                }
+            })
+        })
+        .collect();
+    for (n, handle) in waiting.into_iter().enumerate() {
+        assert_eq!(handle.wait().expect("a value").expect("a value"), n);
+    }
+}
+
+/// Starts one worker, and the watchdog's thread, then no more.
+#[derive(Default)]
+struct Stingy(AtomicUsize);
+
+impl Starter for Stingy {
+    fn start(
+        &self,
+        name: String,
+        _stack: Option<usize>,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let is_worker = !name.contains("watchdog");
+        if is_worker && self.0.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock));
+        }
+        thread::Builder::new().name(name).spawn(body)
+    }
+}
+
+#[test]
+fn where_the_system_gives_no_further_thread_the_one_there_is_goes_on() {
+    let _watch = watchdog(20);
+    let builder = ThreadPool::builder().core_threads(1).max_threads(8);
+    let pool = builder.starter(Arc::new(Stingy::default())).build();
+    let waiting = pool.expect("legal sizes").spawn_blocking(|| {
+        let task = current().spawn(async {
+            let job = current().spawn_blocking(|| 1);
+            job.await.expect("a value")
+        });
+        (block_on(current().spawn_blocking(|| 1)), task.wait())
+    });
+    let (one, also) = waiting.wait().expect("a value");
+    assert_eq!((one.expect("a value"), also.expect("a value")), (1, 1));
+}
+
+// --- pinned tasks -----------------------------------------------------------------------------
+
+#[test]
+fn a_pinned_task_that_never_waits_is_run_in_place() {
+    let _watch = watchdog(20);
+    let sum = on_the_only_worker(|| {
+        let pinned = || current().spawn_pinned(|| async { 1 });
+        let waited = pinned().wait().expect("a value");
+        waited + block_on(pinned()).expect("a value")
+    });
+    assert_eq!(sum, 2);
+}
+
+#[test]
+fn a_pinned_task_that_waits_on_the_thread_that_waits_for_it_would_deadlock() {
+    let _watch = watchdog(20);
+    let pool = pool(1);
+    let (send, receive) = mpsc::channel();
+    let both = pool.spawn_blocking(move || {
+        let pinned = || {
+            let send = send.clone();
+            current().spawn_pinned(move || async move {
+                yield_now().await;
+                send.send(()).expect("the test waits");
+            })
+        };
+        let limited = pinned().wait_timeout(Duration::from_secs(100));
+        would_deadlock(pinned().wait())
+            && would_deadlock(block_on(pinned()))
+            && would_deadlock(block_on(async { pinned().await }))
+            && would_deadlock(limited.expect("no timeout"))
+    });
+    assert!(both.wait().expect("a value"));
+    for _ in 0..4 {
+        receive.recv().expect("they go on once the job has ended");
+    }
+}
+
+// --- only this very thread --------------------------------------------------------------------
+
+#[test]
+fn a_task_that_awaits_its_own_handle_gets_an_error() {
+    let _watch = watchdog(20);
+    let pool = pool(1);
+    for is_chained in [false, true] {
+        let (give, own) = promise::<JoinHandle<bool>>();
+        let task = pool.spawn(async move {
+            let own = own.await.expect("resolved");
+            let own = if is_chained {
+                own.map(|value| value)
+            } else {
+                own
+            };
+            would_deadlock(own.await)
+        });
+        let (outcome, told) = mpsc::channel();
+        task.on_complete(move |how| outcome.send(how).expect("the test waits"));
+        give.resolve(task).expect("it is awaited");
+        let how = told.recv().expect("it ends");
+        assert_eq!(how, portage::promise::Completion::Value);
+    }
+}
+
+#[test]
+fn a_job_that_blocks_on_its_own_handle_gets_an_error() {
+    let _watch = watchdog(20);
+    let pool = pool(2);
+    let (give, own) = promise::<JoinHandle<bool>>();
+    let (outcome, told) = mpsc::channel();
+    let job = pool.spawn_blocking(move || {
+        let mut own = own.wait().expect("resolved");
+        let first = would_deadlock(block_on(&mut own));
+        outcome
+            .send(first && would_deadlock(block_on(async { (&mut own).await })))
+            .expect("the test waits");
+        drop(own);
+        first
+    });
+    give.resolve(job).expect("it is awaited");
+    assert!(told.recv().expect("it ends"));
+}
+
+#[test]
+fn block_on_for_a_task_of_a_loop_of_this_thread_gets_an_error_and_the_outcome_stays() {
+    let _watch = watchdog(20);
+    on_new_thread(|| {
+        let event_loop = EventLoop::new();
+        let mut task = event_loop.spawn_local(async { 1 });
+        assert!(would_deadlock(block_on(&mut task)));
+        assert!(would_deadlock(block_on(async { (&mut task).await })));
+        let mut far = ensure_thread_event_loop().spawn(async { 2 });
+        assert!(would_deadlock(block_on(&mut far)));
+        // Inside a task of the loop it is held up as well.
+        let at = event_loop.handle();
+        let nested =
+            event_loop.spawn_local(async move { would_deadlock(block_on(at.spawn(async {}))) });
+        let nested = event_loop.run_until_complete(nested).expect("it is idle");
+        assert!(nested.expect("a value"));
+        let task = event_loop.run_until_complete(task).expect("it is idle");
+        assert_eq!(task.expect("it was not taken"), 1);
+    });
+}
+
+#[test]
+fn looking_at_a_handle_that_only_this_thread_can_satisfy_is_no_wait() {
+    let _watch = watchdog(20);
+    on_new_thread(|| {
+        let event_loop = EventLoop::new();
+        let mut task = event_loop.spawn_local(async { 1 });
+        let mut cx = std::task::Context::from_waker(Waker::noop());
+        assert!(pin!(&mut task).poll(&mut cx).is_pending());
+        let done = event_loop.run_until_complete(async {
+            // Another task of the same loop, and the root of the run: both may await it.
+            sleep(Duration::from_millis(1)).await;
+            task.await
+        });
+        assert_eq!(done.expect("it is idle").expect("a value"), 1);
+    });
+}
+
+#[test]
+fn a_nested_wait_for_what_waits_below_gets_an_error_also_by_await() {
+    let _watch = watchdog(20);
+    let ran = Arc::new(AtomicBool::new(false));
+    let inside = ran.clone();
+    let pool = pool(1);
+    let (give, own) = promise::<JoinHandle<()>>();
+    let outer = pool.spawn_blocking(move || {
+        let own = own.wait().expect("resolved");
+        let job = current().spawn_blocking(move || would_deadlock(block_on(own)));
+        inside.store(block_on(job).expect("a value"), Ordering::Release);
+    });
+    let (ended, told) = mpsc::channel();
+    outer.on_complete(move |_| ended.send(()).expect("the test waits"));
+    give.resolve(outer).expect("it is awaited");
+    told.recv().expect("it ends");
+    assert!(ran.load(Ordering::Acquire));
+}
