@@ -28,6 +28,8 @@ pub struct AsyncIter<T> {
     queue: Arc<Queue<T>>,
     /// The task that drives the stream; `None` once the iteration has ended.
     driver: Option<JoinHandle<()>>,
+    /// How it ended, until the items that it made before are taken.
+    error: Option<JoinError>,
 }
 
 struct Queue<T>(Mutex<State<T>>);
@@ -69,6 +71,7 @@ where
     AsyncIter {
         queue,
         driver: Some(driver),
+        error: None,
     }
 }
 
@@ -175,14 +178,14 @@ impl<T> Iterator for AsyncIter<T> {
                     return true;
                 }
                 if self.driver.is_none() {
+                    found = self.error.take().map(Err);
                     return true;
                 }
                 if let Some(outcome) = self.ended(&mut cx) {
                     // What it made before its end comes first.
-                    found = match self.queue.take(parking.waker()) {
-                        Some(item) => Some(Ok(item)),
-                        None => outcome.err().map(Err),
-                    };
+                    let item = self.queue.take(parking.waker()).map(Ok);
+                    self.error = outcome.err();
+                    found = item.or_else(|| self.error.take().map(Err));
                     return true;
                 }
                 let first_look = !std::mem::replace(&mut looked, true);

@@ -36,6 +36,9 @@ const THREADS_MOST: usize = 32_768;
 /// More stack than this for each thread is a mistake, whatever the address space holds.
 const STACK_MOST: u64 = 1 << 38;
 
+/// On less a worker may overflow its stack before it has a job.
+const STACK_LEAST: usize = 128 << 10;
+
 /// A stack from this size on is tried out once by [`ThreadPoolBuilder::build`].
 const STACK_TRIED: usize = 256 << 20;
 
@@ -189,7 +192,8 @@ impl ThreadPoolBuilder {
 
     /// Sets the size in bytes of every thread's stack.
     ///
-    /// The system rounds it up. Zero, and what no address space holds, is an error.
+    /// Rounded up to what a thread of the pool needs itself, 128 KiB, and by the system. Zero,
+    /// and what no address space holds, is an error.
     ///
     /// Default: that of the standard library, which is 2 MiB or `RUST_MIN_STACK`.
     pub fn stack_size(mut self, bytes: usize) -> Self {
@@ -310,7 +314,7 @@ fn checked_stack(bytes: usize) -> Result<usize, BuildError> {
             "stack_size is {bytes}: no address space has room for such stacks"
         )));
     }
-    Ok(bytes)
+    Ok(bytes.max(STACK_LEAST))
 }
 
 impl Settings {
