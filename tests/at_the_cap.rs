@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use portage::event_loop::ensure_thread_event_loop;
 use portage::pool::Starter;
-use portage::promise::promise;
+use portage::promise::{Cancel, promise};
 use portage::time::{sleep, timeout, yield_now};
 use portage::{CurrentThreadExecutor, EventLoop, JoinHandle, ThreadPool, block_on};
 
@@ -417,6 +417,41 @@ fn block_on_for_a_task_of_a_loop_of_this_thread_gets_an_error_and_the_outcome_st
         assert!(nested.expect("a value"));
         let task = event_loop.run_until_complete(task).expect("it is idle");
         assert_eq!(task.expect("it was not taken"), 1);
+    });
+}
+
+#[test]
+fn a_chain_whose_root_another_thread_is_just_cancelling_is_waited_for() {
+    let _watch = watchdog(20);
+    on_new_thread(|| {
+        for by_await in [false, true] {
+            let event_loop = EventLoop::new();
+            let gate = Gate::new();
+            let _end = OpenAtEnd(gate.clone());
+            let task = event_loop.spawn_local(async { 1 });
+            let cancel = task.cancel_handle();
+            let at = gate.clone();
+            task.on_complete(move |_| at.pass());
+            let derived = task.map(|value| value + 1);
+            thread::scope(|scope| {
+                let canceller = scope.spawn(move || cancel.cancel());
+                gate.wait_entered(1);
+                // The root has ended, and the link is about to, on the other thread.
+                assert!(!derived.is_finished());
+                let opens = gate.clone();
+                scope.spawn(move || {
+                    thread::yield_now();
+                    opens.open();
+                });
+                let outcome = if by_await {
+                    block_on(derived)
+                } else {
+                    derived.wait()
+                };
+                assert!(outcome.expect_err("cancelled").is_cancelled());
+                assert_eq!(canceller.join().expect("no panic"), Cancel::Prevented);
+            });
+        }
     });
 }
 

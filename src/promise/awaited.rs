@@ -134,8 +134,9 @@ pub(super) fn is_of_this_thread<T>(reader: &Reader<T>, origin: Origin) -> bool {
         return true;
     }
     // Work of this thread that does not run here and is in somebody's hand: another thread
-    // cancels or refuses it, and says so in a moment.
-    origin.home == Home::Thread(thread_key()) && !(origin.id == reader.id() && reader.is_in_hand())
+    // cancels or refuses it, and says so in a moment, link by link.
+    let elsewhere = || reader.chain().root.is_some_and(|root| root.is_in_hand());
+    origin.home == Home::Thread(thread_key()) && !elsewhere()
 }
 
 /// The same for a handle that is waited for.

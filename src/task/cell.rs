@@ -21,7 +21,7 @@ use super::schedule::{Completion, Home, Schedule, WakeKind};
 use super::side::{Origin, Side};
 use super::span::Span;
 use super::state::{
-    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, Release, Snapshot, WORK, Word,
+    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, Snapshot, WORK, Word,
 };
 use super::unhandled;
 use super::watch::{Callback, Watchers};
@@ -422,6 +422,11 @@ impl Hold {
     /// See [`TaskRef::is_claimed`].
     pub(crate) fn is_claimed(&self) -> bool {
         !self.header().word.load().is_unclaimed()
+    }
+
+    /// Has somebody the end in hand: a runner, a canceller, a refusing executor? Or is it done?
+    pub(crate) fn is_in_hand(&self) -> bool {
+        self.header().word.load().has(RUNNING | PREVENTED | DONE)
     }
 
     /// The task at the root of this chain, and where it lives.

@@ -11,7 +11,7 @@ use super::end;
 use super::id::TaskId;
 use super::schedule::Schedule;
 use super::side::{Chain, Origin};
-use super::state::{DONE, PREVENTED, RUNNING, STARTED, Snapshot, TAKEN, Take};
+use super::state::{DONE, STARTED, Snapshot, TAKEN, Take};
 use crate::base::sync::Arc;
 use crate::join_error::JoinError;
 
@@ -94,11 +94,6 @@ impl<T> Reader<T> {
     pub(crate) fn is_running(&self) -> bool {
         let now = self.header().word.load();
         now.has(STARTED) && !now.has(DONE)
-    }
-
-    /// Has somebody the end in hand: a runner, a canceller, a refusing executor? Or is it done?
-    pub(crate) fn is_in_hand(&self) -> bool {
-        self.header().word.load().has(RUNNING | PREVENTED | DONE)
     }
 
     /// Was it told to stop, or did it end cancelled?
