@@ -217,7 +217,7 @@ impl Schedule for Shared {
                 self.wake();
             }
         }
-        self.end_one();
+        self.end_one(end.is_job);
     }
 }
 

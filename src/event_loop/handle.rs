@@ -67,7 +67,7 @@ impl LoopHandle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (task, handle) = spawn::future(self.begin_one(), future);
+        let (task, handle) = spawn::future(self.begin_task(), future);
         self.enqueue(task);
         handle
     }
@@ -95,7 +95,7 @@ impl LoopHandle {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        let (task, handle) = spawn::remote(self.begin_one(), None, create);
+        let (task, handle) = spawn::remote(self.begin_task(), None, create);
         self.enqueue(task);
         handle
     }
@@ -128,7 +128,7 @@ impl LoopHandle {
         self.shared.key() == thread_key()
     }
 
-    /// The number of tasks and jobs that have not ended, started or not.
+    /// The number of tasks that have not ended, started or not; jobs are no tasks.
     #[doc(alias = "all_tasks")]
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -140,8 +140,8 @@ impl LoopHandle {
         Stopped::new(self.shared.stops.clone())
     }
 
-    pub(super) fn begin_one(&self) -> Arc<dyn Schedule> {
-        self.shared.begin_one();
+    pub(super) fn begin_task(&self) -> Arc<dyn Schedule> {
+        self.shared.begin_one(false);
         self.shared.clone()
     }
 
@@ -156,9 +156,11 @@ impl Executor for LoopHandle {
         if self.shared.is_closed() {
             return Err(SubmitError::shut_down(job));
         }
-        if !job.assign(self.begin_one()) {
+        let is_job = !job.is_future();
+        self.shared.begin_one(is_job);
+        if !job.assign(self.shared.clone()) {
             // Its handle has cancelled it already.
-            self.shared.end_one();
+            self.shared.end_one(is_job);
             return Ok(());
         }
         let Err(task) = self.shared.offer(job.into_task(), Kind::New) else {
@@ -169,7 +171,7 @@ impl Executor for LoopHandle {
             // Cancelled meanwhile: the loop has been told of its end.
             return Ok(());
         }
-        self.shared.end_one();
+        self.shared.end_one(is_job);
         Err(SubmitError::shut_down(job))
     }
 

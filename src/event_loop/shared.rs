@@ -1,6 +1,6 @@
 //! What other threads see of a loop.
 //!
-//! Written by the owner: `state`. Written by everybody: `inbox`, `stop`, `pending`. The
+//! Written by the owner: `state`. Written by everybody: `inbox`, `stop`, `pending`, `jobs`. The
 //! `suspended` tasks are those that stand in no queue, so that a close finds them; they are
 //! entered on the loop's thread and leave wherever they end.
 
@@ -41,6 +41,7 @@ pub(super) struct Shared {
     state: AtomicU8,
     stop: AtomicBool,
     pending: AtomicUsize,
+    jobs: AtomicUsize,
     thread: ThreadId,
     key: u64,
     waker: Waker,
@@ -57,6 +58,7 @@ impl Shared {
             state: AtomicU8::new(LoopState::Idle as u8),
             stop: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
+            jobs: AtomicUsize::new(0),
             thread: std::thread::current().id(),
             key: thread_key(),
             waker: parking.waker().clone(),
@@ -130,20 +132,31 @@ impl Shared {
         self.is_asked_to_stop() && self.stop.swap(false, Ordering::Acquire)
     }
 
-    pub(super) fn begin_one(&self) {
+    pub(super) fn begin_one(&self, is_job: bool) {
         // Ordering: Relaxed: a count that publishes nothing; the end of a task is published
         // with its outcome.
-        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.count_of(is_job).fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn end_one(&self) {
+    pub(super) fn end_one(&self, is_job: bool) {
         // Ordering: Relaxed, as above.
-        self.pending.fetch_sub(1, Ordering::Relaxed);
+        self.count_of(is_job).fetch_sub(1, Ordering::Relaxed);
     }
 
+    fn count_of(&self, is_job: bool) -> &AtomicUsize {
+        if is_job { &self.jobs } else { &self.pending }
+    }
+
+    /// Tasks that have not ended.
     pub(super) fn pending(&self) -> usize {
         // Ordering: Relaxed, as above.
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Tasks and jobs that have not ended.
+    pub(super) fn live(&self) -> usize {
+        // Ordering: Relaxed, as above.
+        self.pending() + self.jobs.load(Ordering::Relaxed)
     }
 }
 

@@ -150,10 +150,10 @@ impl ThreadLoopDriver {
         Timers::enter_and_come_back().next_deadline()
     }
 
-    /// The tasks of the loop that have not ended. Those that settled here from a pool are in
+    /// The tasks and jobs of the loop that have not ended. Those that settled here from a pool are in
     /// the pool's account, not in this one.
     pub(crate) fn live(&self) -> usize {
-        own_if_any().map_or(0, |own| own.handle().pending())
+        own_if_any().map_or(0, |own| own.core().shared.live())
     }
 
     /// Fires what is due and runs about `tasks` ready tasks; says how many things it did.
@@ -300,13 +300,14 @@ mod tests {
         on_worker(|driver, _, _| {
             let account = ensure_thread_event_loop();
             assert!(matches!(thread_loop_home().home(), Home::Thread(_)));
-            let (task, handle) = spawn::remote(account.begin_one(), Some(thread_loop_home), || {
-                let stays = std::rc::Rc::new(4);
-                async move {
-                    yield_now().await;
-                    *stays
-                }
-            });
+            let (task, handle) =
+                spawn::remote(account.begin_task(), Some(thread_loop_home), || {
+                    let stays = std::rc::Rc::new(4);
+                    async move {
+                        yield_now().await;
+                        *stays
+                    }
+                });
             task.run();
             assert!(driver.has_work());
             while driver.has_work() {

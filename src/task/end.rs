@@ -65,6 +65,7 @@ fn account(header: &Header, how: Completion) {
     if let Some(home) = header.home() {
         home.ended(Ended {
             id: header.id,
+            is_job: header.vtable.is_job,
             started: now.has(STARTED),
             suspended: now.has(SUSPENDED),
             how,

@@ -64,6 +64,8 @@ pub enum Completion {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) id: TaskId,
+    /// A closure, not a future.
+    pub(crate) is_job: bool,
     /// It was claimed to run; else it was cancelled, refused or lost before.
     pub(crate) started: bool,
     /// [`Schedule::suspended`] was called for it.

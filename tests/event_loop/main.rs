@@ -331,10 +331,13 @@ fn pending_counts_what_has_not_ended() {
         let remote = thread::spawn(move || far.spawn(async { yield_now().await }));
         let remote = remote.join().unwrap();
         let unstarted = handle.spawn_with(|| async {});
-        assert_eq!(handle.pending(), 3);
+        let far = handle.clone();
+        let job = thread::spawn(move || far.submit(|| ())).join().unwrap();
+        assert_eq!(handle.pending(), 3, "tasks, not the job");
         assert_eq!(unstarted.cancel(), Cancel::Prevented);
         assert_eq!(handle.pending(), 2);
         event_loop.run_until_complete(remote).unwrap().unwrap();
+        assert!(job.unwrap().is_finished());
         assert_eq!(handle.pending(), 1, "a suspended one has not ended");
         open.resolve(()).unwrap();
         event_loop
