@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "tidy/inventory.rs"]
 mod inventory;
+#[path = "tidy/orderings.rs"]
+mod orderings;
 
 /// Top-level modules, cellar first. A module names only modules on lower floors, or those that
 /// stand before it on its own floor.

@@ -25,6 +25,7 @@ pub(crate) fn shard() -> usize {
     SHARD
         .try_with(|shard| {
             if shard.get() == usize::MAX {
+                // Ordering: Relaxed: any number will do.
                 shard.set(NEXT_SHARD.fetch_add(1, Ordering::Relaxed) % SHARDS);
             }
             shard.get()
@@ -43,6 +44,7 @@ impl Count {
     }
 
     pub(crate) fn sum(&self) -> u64 {
+        // Ordering: Relaxed, as in `add`: exact once the writers stand still.
         self.0.iter().map(|cell| cell.load(Ordering::Relaxed)).sum()
     }
 }

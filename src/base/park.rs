@@ -132,6 +132,7 @@ impl Unparker {
     /// Is the token here?
     #[cfg(all(not(loom), any(test, feature = "test-util")))]
     pub(crate) fn has_token(&self) -> bool {
+        // Ordering: Acquire, as in `take_token`.
         self.state.load(Ordering::Acquire) == NOTIFIED
     }
 }

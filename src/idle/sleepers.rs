@@ -1,5 +1,10 @@
 //! The sleepers that have no bit in the word: a stack, last in, first out, so that the thread
 //! that slept least wakes first and the others reach the end of their keep-alive.
+//!
+//! # Ordering
+//!
+//! `count` is written under the lock, Relaxed; whoever reads it without the lock has passed a
+//! fence of the sleep protocol, or looks again.
 
 #![forbid(unsafe_code)]
 

@@ -112,6 +112,7 @@ impl Census {
         let mut seen = self.now();
         loop {
             let next = step(seen).ok_or(())?;
+            // Ordering: see `now`.
             match self
                 .0
                 .compare_exchange_weak(seen.0, next, Ordering::AcqRel, Ordering::Acquire)

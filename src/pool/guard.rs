@@ -56,6 +56,7 @@ impl Guard {
 
     fn strike(self, shared: &Arc<Shared>) {
         let seat = self.seat;
+        // Ordering: AcqRel, the same move as in `Worker::keep_quiet`, which sets the flag first.
         seat.guarded.swap(false, Ordering::AcqRel);
         if !seat.unannounced.load(Ordering::Relaxed) {
             return;

@@ -68,6 +68,7 @@ impl Schedule for Pinned {
 
     fn started(&self, task: &TaskRef) {
         with_worker(self.shared.id, |worker| {
+            // Ordering: Relaxed: the worker itself reads it before it leaves.
             worker.seat.pinned.fetch_add(1, Ordering::Relaxed);
             let _ = self.seat.set(worker.seat.clone());
         });
@@ -81,6 +82,7 @@ impl Schedule for Pinned {
     fn ended(&self, end: Ended) {
         self.shared.ended(&end);
         if let Some(seat) = self.seat.get() {
+            // Ordering: Release: a worker that leaves because none is left sees its end.
             seat.pinned.fetch_sub(1, Ordering::Release);
             if self.shared.seal.phase() != Phase::Open {
                 seat.waker.wake_by_ref();

@@ -67,6 +67,7 @@ impl Seal {
     /// Goes to `next` if the table allows it; true if this call did. The caller then empties
     /// the queues, unless `next` is [`Phase::Drain`].
     pub(super) fn advance(&self, next: Phase) -> bool {
+        // Ordering: AcqRel: a phase is seen with what led to it; the proof rests on the fences.
         let moved = self
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {

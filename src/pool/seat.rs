@@ -2,6 +2,11 @@
 //!
 //! A worker takes its seat when its thread has started and leaves it at the end; the counts of
 //! those who left are kept, so that sums never shrink.
+//!
+//! # Ordering
+//!
+//! Of the [`Desk`], `named` and `since` are Relaxed: a report shows what lay there at about the same
+//! time, `look` reads the number of the task twice, and a name has its lock.
 
 #![forbid(unsafe_code)]
 
@@ -80,6 +85,7 @@ impl Tick {
     }
 
     pub(super) fn read(&self) -> u64 {
+        // Ordering: Acquire pairs with `add`.
         self.0.load(Ordering::Acquire)
     }
 }
@@ -265,6 +271,7 @@ impl Roster {
 
     pub(super) fn seats(&self) -> Seats {
         let book = self.book.lock();
+        // Ordering: Relaxed: it is written under this lock.
         Seats {
             version: self.version.load(Ordering::Relaxed),
             list: book.seats.clone(),

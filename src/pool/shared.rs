@@ -148,6 +148,7 @@ impl Shared {
 
     /// Has a shutdown begun, or the last handle gone?
     pub(super) fn is_stopped(&self) -> bool {
+        // Ordering: Acquire pairs with `stop`: a refusal is seen after the call of a shutdown.
         self.stopped.load(Ordering::Acquire)
     }
 
@@ -300,6 +301,7 @@ impl Shared {
         // The ends first: a task whose end is seen has been seen submitted, with all that it
         // submitted itself, because each end is counted with Release after them.
         let ended = self.roster.totals().ended() + self.outside.ends();
+        // Ordering: keeps the two sums in this order, also where they are Relaxed.
         fence(Ordering::SeqCst);
         let submitted = self.roster.totals().submitted + self.outside.submitted.sum();
         submitted.saturating_sub(ended)
@@ -405,6 +407,7 @@ impl Ground for Shared {
         if self.census.release(count).threads() == 0 {
             self.give_up();
         }
+        // Ordering: between the census and the look; pairs with the fence after a push.
         fence(Ordering::SeqCst);
         self.rescue();
         self.tell_waiters();

@@ -17,6 +17,12 @@
 //! pool has ended when no more tasks live than are excused and no more threads are there than
 //! have such a task. Two tasks that wait at the same time excuse each other. While it waits,
 //! such a task runs what is queued in place: its worker may be the only one.
+//!
+//! # Ordering
+//!
+//! `excused` and `inside` are moved with AcqRel and read with Acquire: who counts a task as excused
+//! sees what it did before it began to wait. A look that comes too early is made again, because
+//! whoever moves them wakes the waiters.
 
 #![forbid(unsafe_code)]
 
@@ -74,6 +80,7 @@ pub(super) struct Waiters(Vec<Waker>);
 impl Shared {
     /// Seals the pool; returns how many jobs and tasks that has cancelled.
     pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> usize {
+        // Ordering: Release pairs with `is_stopped`.
         self.stopped.store(true, Ordering::Release);
         match mode {
             Shutdown::Drain => {

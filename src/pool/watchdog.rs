@@ -166,10 +166,12 @@ impl Watch {
     }
 
     pub(super) fn is_closed(&self) -> bool {
+        // Ordering: Relaxed: as in `to_alarmed`.
         self.0.load(Ordering::Relaxed) == CLOSED
     }
 
     fn move_from(&self, from: usize, to: usize) -> bool {
+        // Ordering: Relaxed: as in `to_alarmed`.
         self.0
             .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()

@@ -177,6 +177,7 @@ impl Worker {
         let called = Arc::downgrade(&seat);
         let driver = ThreadLoopDriver::begin(move || {
             if let Some(seat) = called.upgrade() {
+                // Ordering: Release pairs with `duty`: the call is seen with what it is for.
                 seat.called.store(true, Ordering::Release);
                 seat.waker.wake_by_ref();
             }
@@ -260,6 +261,8 @@ impl Worker {
     /// Runs a task that this worker took.
     fn run(&self, task: TaskRef) {
         let is_job = task.is_job();
+        // Ordering: Relaxed here and wherever this worker sets or clears the flag: it alone
+        // does; who is on guard reads it after the move in `keep_quiet`.
         if is_job && self.seat.unannounced.load(Ordering::Relaxed) {
             // The job may block; what waits behind it must not.
             self.seat.unannounced.store(false, Ordering::Relaxed);
@@ -295,6 +298,8 @@ impl Worker {
 
     /// A turn of the own loop.
     fn turn(&self) {
+        // Ordering: Relaxed: a call from now on sets it again, and this turn sees the others'
+        // work under the lock of the inbox.
         self.seat.called.store(false, Ordering::Relaxed);
         self.turning.set(true);
         self.polling.set(true);
@@ -309,6 +314,7 @@ impl Worker {
     fn next_task(&self) -> Option<TaskRef> {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
+        // Ordering: Relaxed: seen late, a turn comes a task later; before it sleeps, `duty` looks.
         if tick % LOOK_OUTSIDE == 0 || self.seat.called.load(Ordering::Relaxed) {
             self.turn();
             self.outside_first.set(true);
@@ -405,6 +411,7 @@ impl Worker {
 
     /// Nothing to do: searches, sleeps, or leaves.
     fn idle(&self) -> Next {
+        // Ordering: Relaxed: see `run`.
         self.seat.unannounced.store(false, Ordering::Relaxed);
         self.seat.desk.clear();
         let index = self.seat.index;
@@ -448,6 +455,7 @@ impl Worker {
     /// What comes before sleeping, besides tasks of the pool.
     fn duty(&self) -> Option<Next> {
         // A call that comes late finds nothing to do; the turn takes note of it all the same.
+        // Ordering: Acquire pairs with the call, and with `Pinned::ended`.
         let called = self.seat.called.load(Ordering::Acquire);
         if called || self.driver.has_work() || self.is_loop_due() {
             return Some(Next::Turn);
@@ -466,6 +474,7 @@ impl Worker {
 
     /// After the worker has marked itself asleep: has something come up besides work?
     fn must_look_up(&self) -> bool {
+        // Ordering: Acquire, as in `duty`; the fence in `Idle::sleep` lies before.
         if self.shared.seal.phase() == Phase::Drain {
             self.shared.try_close();
         }
@@ -513,6 +522,7 @@ impl Worker {
     /// the place of an extra one that cannot, because it has pinned tasks or is blocked.
     fn rest_until(&self) -> Option<Instant> {
         let settings = &self.shared.settings;
+        // Ordering: Acquire, as in `duty`.
         if self.shared.census.now().threads() <= settings.core
             || self.seat.pinned.load(Ordering::Acquire) > 0
             || self.driver.live() > 0
@@ -535,6 +545,7 @@ impl Worker {
             return false;
         }
         // Whoever pushed meanwhile counted this thread as busy.
+        // Ordering: between the census and the look; pairs with the fence after a push.
         fence(Ordering::SeqCst);
         shared.wake_more();
         true
@@ -588,6 +599,7 @@ impl Worker {
     }
 
     fn keep_quiet(&self) -> Announce {
+        // Ordering: Relaxed: see `run`.
         self.seat.unannounced.store(true, Ordering::Relaxed);
         // Ordering: AcqRel, the same move as in `Guard::strike`: either that sees the flag
         // above, or this sees that nobody is on guard.

@@ -68,6 +68,7 @@ mod stand_in {
             }
             let mut items = self.items.lock();
             let item = items.pop_front();
+            // Ordering: Release, as in `push`.
             self.len.store(items.len(), Ordering::Release);
             item
         }
@@ -77,6 +78,7 @@ mod stand_in {
         }
 
         pub(super) fn len(&self) -> usize {
+            // Ordering: Acquire pairs with `push`.
             self.len.load(Ordering::Acquire)
         }
     }

@@ -100,10 +100,9 @@ impl Baseline {
                 name.clone_into(&mut compiler);
             }
             let words: Vec<_> = line.split_whitespace().collect();
-            if let Some((name, numbers)) = words.split_first()
-                && let Some(known) = Counts::parse(numbers)
-            {
-                counts.insert((*name).to_owned(), known);
+            if let Some((name, numbers)) = words.split_first() {
+                let known = Counts::parse(numbers);
+                counts.extend(known.map(|known| ((*name).to_owned(), known)));
             }
         }
         Self { compiler, counts }

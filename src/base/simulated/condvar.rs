@@ -55,6 +55,7 @@ impl Condvar {
         let Some((world, actor)) = seat() else {
             return false;
         };
+        // Ordering: Relaxed: one actor runs at a time, and the world's lock passes the turn.
         let seen = self.notices.load(Ordering::Relaxed);
         let until = Until::Notice(self.notices.clone(), seen);
         MutexGuard::unlocked(guard, || world.wait(actor, until, deadline, reason()));
@@ -62,6 +63,7 @@ impl Condvar {
     }
 
     pub(crate) fn notify_one(&self) {
+        // Ordering: Relaxed, as in `stand`.
         self.notices.fetch_add(1, Ordering::Relaxed);
         self.real.notify_one();
     }

@@ -109,6 +109,7 @@ impl State {
     fn is_met(&self, until: &Until) -> bool {
         match until {
             Until::Token(unparker) => unparker.has_token(),
+            // Ordering: Relaxed: one actor runs at a time, and the world's lock passes the turn.
             Until::Notice(notices, seen) => notices.load(Ordering::Relaxed) != *seen,
             Until::Ended(actor) => matches!(self.actors[*actor].standing, Standing::Gone),
         }
@@ -302,6 +303,7 @@ impl World {
     fn set_clock(&self, to: Instant) {
         let nanos = to.saturating_duration_since(self.origin).as_nanos();
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        // Ordering: Relaxed: as in `is_met`.
         self.clock.store(nanos, Ordering::Relaxed);
     }
 

@@ -114,6 +114,7 @@ impl entered::Worker for Worker {
         if let Some(task) = self.take_next() {
             self.local.line_up(task);
         }
+        // Ordering: Relaxed: see `Worker::run`.
         self.seat.unannounced.store(false, Ordering::Relaxed);
         // Ordering: a submitter pushes, passes a fence, and reads the census.
         fence(Ordering::SeqCst);
