@@ -612,9 +612,10 @@ fn inside_another_running_loop_the_threads_own_is_still_its_own() {
             (own.state(), running.state()),
             (LoopState::Idle, LoopState::Running)
         );
-        own.spawn(async { 1 })
+        let task = own.spawn(async { 1 });
+        Some(task)
     });
-    let task = task.expect("it is idle");
+    let task = task.expect("it is idle").expect("spawned");
     assert!(!task.is_finished(), "the thread's own loop has not run");
     let value = with_thread_event_loop(|own| own.run_until_complete(task));
     assert_eq!(value.expect("it is idle").expect("a value"), 1);

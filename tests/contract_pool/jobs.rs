@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::panic_any;
 
 use portage::context::ContextVar;
-use portage::pool::PoolMetrics;
+use portage::pool::{PoolMetrics, Shutdown};
 use portage::promise::Cancel;
 use portage::{Executor, ExecutorExt, Job, ThreadPool};
 
@@ -323,6 +323,54 @@ fn the_books_balance_while_something_runs_and_something_waits() {
     );
     assert_eq!(metrics.threads_peak, 1);
     kit::eventually("rest", || pool.metrics().threads_idle == 1);
+}
+
+#[test]
+fn every_kind_of_end_is_counted_once_and_a_refusal_not_at_all() {
+    let _watch = watchdog(20);
+    kit::reports::listen();
+    let small = pool(1, 1);
+    let forever = || small.spawn(std::future::pending::<()>());
+    small.spawn_blocking(|| ()).wait().expect("a value");
+    let panicked = small.spawn(async { panic!("counted") });
+    assert!(panicked.wait().is_err_and(|error| error.is_panic()));
+    let lost = forever();
+    assert!(lost.wait().is_err_and(|error| error.is_lost()));
+    let (never, suspended) = portage::promise::<()>();
+    let suspended = small.spawn(suspended);
+    kit::eventually("the suspension", || small.metrics().running == 1);
+    assert_eq!(suspended.cancel(), Cancel::Requested);
+    assert!(suspended.wait().is_err_and(|error| error.is_cancelled()));
+    let metrics = balances(&small);
+    assert_eq!((metrics.submitted, metrics.completed), (4, 1));
+    assert_eq!((metrics.panicked, metrics.cancelled), (1, 2));
+    assert!(small.shutdown(Shutdown::Drain).completed);
+    let refused = small.spawn_blocking(|| ()).wait();
+    assert!(refused.is_err_and(|error| error.is_shut_down()));
+    assert!(small.submit(|| ()).is_err());
+    assert_eq!((small.metrics().submitted, metrics.submitted), (4, 4));
+    drop(never);
+
+    // A pool that breaks: what was taken ends shut down, and counts as cancelled.
+    let gate = Gate::new();
+    let at = gate.clone();
+    let builder = ThreadPool::builder().core_threads(1).max_threads(1);
+    let builder = builder.on_thread_start(move |_| {
+        at.pass();
+        panic!("broken");
+    });
+    let broken = builder.build().expect("legal sizes");
+    let queued = [broken.spawn_blocking(|| ()), broken.spawn(async {})];
+    gate.wait_entered(1);
+    assert_eq!(balances(&broken).queued, 2);
+    gate.open();
+    for handle in queued {
+        assert!(handle.wait().is_err_and(|error| error.is_shut_down()));
+    }
+    let late = broken.spawn_blocking(|| ()).wait();
+    assert!(late.is_err_and(|error| error.is_shut_down()));
+    let metrics = balances(&broken);
+    assert_eq!((metrics.submitted, metrics.cancelled), (2, 2));
 }
 
 #[test]
