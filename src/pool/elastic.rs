@@ -81,6 +81,13 @@ pub(super) struct Limits {
     pub(super) max: usize,
 }
 
+impl Limits {
+    /// May a pool of this many threads grow at all? If not, no look is worth its costs.
+    pub(super) fn allow_more_than(&self, threads: usize) -> bool {
+        threads < self.max
+    }
+}
+
 /// What a sample of the busy workers showed; nothing at all where it could not be taken.
 ///
 /// Workers in an announced wait are neither: [`Load::announced`] counts them.
@@ -356,6 +363,12 @@ mod tests {
         ];
         for (name, load, expected) in table {
             assert_eq!(plan(&load, &LIMITS), expected, "{name}: {load:?}");
+            let grows = matches!(expected, Plan::Grow(_));
+            assert!(!grows || LIMITS.allow_more_than(load.threads), "{name}");
+        }
+        let open = [(0, true), (511, true), (512, false), (600, false)];
+        for (threads, expected) in open {
+            assert_eq!(LIMITS.allow_more_than(threads), expected, "{threads}");
         }
     }
 

@@ -327,12 +327,16 @@ impl Growth {
     }
 
     fn decide<G: Ground>(&self, sight: &mut Sight, ground: &Arc<G>, why: Why) -> Plan {
+        let crew = ground.crew();
+        if !self.limits.allow_more_than(crew.threads) {
+            return Plan::Keep;
+        }
         let at = clock::now();
         let now = at.saturating_duration_since(self.epoch);
         let limited = matches!(why, Why::Arrival | Why::Ended);
         if limited
             && sight.looked.is_some_and(|looked| now - looked < LOOK_GAP)
-            && !self.lacks_core(&ground.crew())
+            && !self.lacks_core(&crew)
         {
             return Plan::Keep;
         }

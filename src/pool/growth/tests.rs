@@ -383,6 +383,19 @@ fn at_the_cap_the_jobs_still_run() {
 }
 
 #[test]
+fn at_the_cap_nobody_looks_at_the_workers() {
+    let pool = Mini::new(1, 1, Scripted::new(usize::MAX));
+    let gate = Arc::new(Barrier::new(2));
+    let at = gate.clone();
+    pool.submit(move || drop(at.wait())).unwrap();
+    (0..100).for_each(|_| pool.submit(|| ()).unwrap());
+    pool.growth.blocked(&pool);
+    assert_eq!(pool.growth.sight.lock().looked, None);
+    gate.wait();
+    pool.close();
+}
+
+#[test]
 fn an_announced_wait_is_compensated_without_a_look() {
     let pool = Mini::new(1, 4, Scripted::new(usize::MAX));
     let (done, is_done) = channel();
