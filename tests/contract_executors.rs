@@ -39,3 +39,10 @@ fn pool() -> ThreadPool {
     let builder = ThreadPool::builder().core_threads(2).max_threads(2);
     builder.build().expect("legal sizes")
 }
+
+fn pool_of(threads: usize) -> ThreadPool {
+    let builder = ThreadPool::builder()
+        .core_threads(threads)
+        .max_threads(threads);
+    builder.build().expect("legal sizes")
+}

@@ -14,7 +14,7 @@ use super::{AsyncExecutor, place};
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::Parking;
 use crate::join_error::JoinError;
-use crate::promise::JoinHandle;
+use crate::promise::{Awaiting, Awaits, JoinHandle};
 
 /// How many items wait for the consumer unless [`AsyncIter::prefetch`] says otherwise: one is
 /// made while the last one is used.
@@ -168,6 +168,7 @@ impl<T> Iterator for AsyncIter<T> {
     /// Blocks for the next item.
     fn next(&mut self) -> Option<Result<T, JoinError>> {
         let parking = Parking::current();
+        let _awaiting = Awaiting::begin(Awaits::Wait);
         let mut cx = Cx::from_waker(parking.waker());
         let mut found = None;
         let mut looked = false;
@@ -194,6 +195,9 @@ impl<T> Iterator for AsyncIter<T> {
                     self.driver.take().map(|driver| driver.cancel());
                     found = Some(Err(JoinError::would_deadlock()));
                     return true;
+                }
+                if first_look {
+                    driver.into_iter().for_each(JoinHandle::note_waited_for);
                 }
                 false
             },

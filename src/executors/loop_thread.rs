@@ -7,6 +7,7 @@ use std::thread::ThreadId;
 
 use crate::base::fork;
 use crate::base::sync::{Arc, Mutex, join, thread};
+use crate::entered::block;
 use crate::error::BuildError;
 use crate::event_loop::{EventLoop, LoopHandle};
 use crate::promise::promise;
@@ -62,11 +63,14 @@ impl LoopThread {
         if self.handle.is_current_thread() || fork::generation() != self.generation {
             return;
         }
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            // The thread contains all panics of user code.
-            let _ = join(thread);
-        }
+        block(|| {
+            // Held meanwhile, so that everybody who joins waits. The thread itself never asks.
+            let mut thread = self.thread.lock();
+            if let Some(thread) = thread.take() {
+                // It contains all panics of user code.
+                let _ = join(thread);
+            }
+        });
     }
 }
 

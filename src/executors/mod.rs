@@ -145,6 +145,7 @@ pub trait AsyncExecutorExt: AsyncExecutor {
     /// }
     /// assert_eq!(sum, 60);
     /// ```
+    #[track_caller]
     fn run_multiple_async<I>(
         &self,
         tasks: I,
@@ -162,8 +163,9 @@ pub trait AsyncExecutorExt: AsyncExecutor {
     ///
     /// # Blocking
     ///
-    /// `next` blocks for the next completion. On the only thread that could do the work every
-    /// result that is not there yet is `is_would_deadlock`.
+    /// `next` blocks for the next completion. On the only thread that could do the work (the
+    /// loop's, or the only one that a pool may have) every result that is not there yet is
+    /// `is_would_deadlock`; other workers at the cap of the pool run the batch in place.
     ///
     /// # Examples
     ///
@@ -174,6 +176,7 @@ pub trait AsyncExecutorExt: AsyncExecutor {
     /// let squares = executor.run_multiple((0..10_u64).map(|n| async move { n * n }), RunMultiple::default());
     /// assert_eq!(squares.map(|square| square.output.unwrap()).sum::<u64>(), 285);
     /// ```
+    #[track_caller]
     fn run_multiple<I>(
         &self,
         tasks: I,
@@ -214,6 +217,7 @@ pub trait AsyncExecutorExt: AsyncExecutor {
     /// let steps: Result<Vec<u32>, _> = executor.wrap_async_iterable(Countdown(3)).collect();
     /// assert_eq!(steps.unwrap(), [2, 1, 0]);
     /// ```
+    #[track_caller]
     fn wrap_async_iterable<S>(&self, stream: S) -> AsyncIter<S::Item>
     where
         S: Stream + Send + 'static,

@@ -7,6 +7,8 @@ use std::future::Future;
 use futures_task::FutureObj;
 
 use super::AsyncExecutor;
+use crate::base::contain::{contain, contained_drop};
+use crate::context::Context;
 use crate::event_loop::LoopHandle;
 use crate::join_error::JoinError;
 use crate::pool::ThreadPool;
@@ -96,7 +98,9 @@ where
     F::Output: Send + 'static,
 {
     let (promise, handle) = promise();
-    let carried = FutureObj::new(Box::new(carry(promise, future)));
+    // Whoever drives it need not know of contexts.
+    let carried = Context::current().attach(carry(promise, future));
+    let carried = FutureObj::new(Box::new(carried));
     match executor.spawn_obj(carried) {
         Ok(()) => handle,
         Err(_) => refused(),
@@ -112,10 +116,10 @@ async fn carry<F: Future>(mut promise: Promise<F::Output>, future: F) {
         return;
     }
     let outcome = {
-        let mut future = pin!(future);
+        let mut future = Box::pin(future);
         let mut cancelled = pin!(promise.cancelled());
-        std::future::poll_fn(|cx| {
-            let polled = crate::base::contain::contain(|| future.as_mut().poll(cx));
+        let outcome = std::future::poll_fn(|cx| {
+            let polled = contain(|| future.as_mut().poll(cx));
             match polled {
                 Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
                 Err(payload) => Poll::Ready(Err(JoinError::panicked(payload))),
@@ -125,7 +129,10 @@ async fn carry<F: Future>(mut promise: Promise<F::Output>, future: F) {
                 }
             }
         })
-        .await
+        .await;
+        // before the outcome is visible, and not at its cost
+        contained_drop(future);
+        outcome
     };
     promise.settle(outcome);
 }

@@ -20,7 +20,7 @@ use crate::base::sync::Arc;
 use crate::context::Context;
 use crate::entered::Parking;
 use crate::join_error::JoinError;
-use crate::promise::JoinHandle;
+use crate::promise::{Awaiting, Awaits, JoinHandle};
 use crate::timer::Timer;
 
 /// How [`run_multiple`](super::AsyncExecutorExt::run_multiple) runs its tasks.
@@ -103,12 +103,12 @@ where
     let workers = options.max_workers.max(1).min(count);
     let results = Results::of(count);
     let waiting = Waiting::of(tasks, workers);
-    let runners = (0..workers)
-        .map(|_| {
-            let runner = Runner::new(waiting.clone(), results.clone());
-            place::submit(executor, work_off(runner, options.timeout))
-        })
-        .collect();
+    let mut runners = Vec::with_capacity(workers);
+    // no closure: it would not know who called
+    for _ in 0..workers {
+        let runner = Runner::new(waiting.clone(), results.clone());
+        runners.push(place::submit(executor, work_off(runner, options.timeout)));
+    }
     TaskResults {
         results,
         runners,
@@ -154,18 +154,28 @@ async fn drive<F: Future>(future: F, timeout: Option<Duration>) -> Result<F::Out
 }
 
 impl<T> TaskResults<T> {
+    fn live(&self) -> impl Iterator<Item = &JoinHandle<()>> + Clone {
+        self.runners.iter().filter(|runner| !runner.is_finished())
+    }
+
+    /// Is this polled by what blocks the only thread that could do the work?
+    fn is_stuck(&self) -> bool {
+        // each one, not only the first: they are noted
+        let stuck = self.live().filter(|runner| runner.note_awaited().is_err());
+        stuck.count() > 0
+    }
+
     /// Gives up what only this thread could do, as it is about to block.
     fn give_up_own(&self) {
-        let own = |runner: &&JoinHandle<()>| !runner.is_finished() && runner.is_bound_here();
-        let live = self.runners.iter().filter(|runner| !runner.is_finished());
-        if live.clone().next().is_none() {
+        let mut live = self.live().peekable();
+        if live.peek().is_none() {
             return;
         }
-        if live.clone().all(|runner| runner.is_bound_here()) {
+        if live.all(JoinHandle::is_bound_here) {
             (self.clear)();
             self.results.put_all(Why::WouldDeadlock);
         }
-        for runner in self.runners.iter().filter(own) {
+        for runner in self.live().filter(|runner| runner.is_bound_here()) {
             self.results.set_why(Why::WouldDeadlock);
             runner.hold().shut_down();
             self.results.set_why(Why::ShutDown);
@@ -177,7 +187,12 @@ impl<T> Stream for TaskResults<T> {
     type Item = TaskResult<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Option<TaskResult<T>>> {
-        match self.results.next(cx.waker()) {
+        let mut next = self.results.next(cx.waker());
+        if matches!(next, Next::Pending) && self.is_stuck() {
+            self.give_up_own();
+            next = self.results.next(cx.waker());
+        }
+        match next {
             Next::Result(result) => Poll::Ready(Some(result)),
             Next::End => Poll::Ready(None),
             Next::Pending => Poll::Pending,
@@ -228,6 +243,7 @@ impl<T> Iterator for TaskResultsIter<T> {
     /// Blocks for the next completion.
     fn next(&mut self) -> Option<TaskResult<T>> {
         let parking = Parking::current();
+        let _awaiting = Awaiting::begin(Awaits::Wait);
         let mut found = None;
         let mut looked = false;
         parking.wait_until(
@@ -235,6 +251,7 @@ impl<T> Iterator for TaskResultsIter<T> {
                 let mut next = self.results.results.next(parking.waker());
                 if matches!(next, Next::Pending) && !std::mem::replace(&mut looked, true) {
                     self.results.give_up_own();
+                    self.results.live().for_each(JoinHandle::note_waited_for);
                     next = self.results.results.next(parking.waker());
                 }
                 match next {

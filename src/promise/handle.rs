@@ -10,7 +10,7 @@ use std::task::{Context as Cx, Poll};
 
 use super::awaited;
 use crate::base::fork;
-use crate::entered::thread_key;
+use crate::entered::{thread_key, worker};
 use crate::join_error::JoinError;
 use crate::task::{Callback, Cancel, Completion, Hold, Home, Reader, TaskId, Waits};
 
@@ -56,7 +56,23 @@ impl<T> JoinHandle<T> {
 
     /// Could only the calling thread do this work?
     pub(crate) fn is_bound_here(&self) -> bool {
-        self.reader.chain().origin.home == Home::Thread(thread_key())
+        match self.reader.chain().origin.home {
+            Home::Thread(key) => key == thread_key(),
+            Home::Pool(pool) => {
+                worker().is_some_and(|worker| worker.pool() == pool && worker.is_only_one())
+            }
+            _ => false,
+        }
+    }
+
+    /// This thread is about to block for what comes of the work, which it may have to do itself.
+    pub(crate) fn note_waited_for(&self) {
+        awaited::waited_for(&self.reader);
+    }
+
+    /// The same for a poll that finds nothing of it. An error when that would stay so for ever.
+    pub(crate) fn note_awaited(&self) -> Result<(), JoinError> {
+        awaited::pending(&self.reader)
     }
 
     /// Takes the outcome if it is there; never blocks.

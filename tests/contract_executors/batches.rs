@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use portage::block_on;
 use portage::executors::{AsyncExecutorExt, RunMultiple, TaskResult, TaskResults};
+use portage::pool::Shutdown;
 use portage::time::{sleep, yield_now};
 
-use super::{background, each};
+use super::{background, each, pool_of};
 use crate::kit::{self, Diary, Drops, Gate, OnDrop, OpenAtEnd, counting_waker, scripted, watchdog};
 
 fn options(max_workers: usize) -> RunMultiple {
@@ -311,6 +312,106 @@ fn consumed_on_the_only_thread_that_could_do_the_work_every_result_is_an_error()
             .collect::<Vec<_>>()
     });
     assert_eq!(answers.wait().expect("a value"), [true; 3]);
+}
+
+#[test]
+fn on_the_only_worker_of_its_pool_every_result_is_an_error_too() {
+    let _watch = watchdog(20);
+    let pool = pool_of(1);
+    let inner = pool.clone();
+    let answers = pool.spawn_blocking(move || {
+        let tasks = (0..3).map(|number| async move { number });
+        let errors = inner.run_multiple(tasks, options(2));
+        errors
+            .map(|result| result.output.is_err_and(|error| error.is_would_deadlock()))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(answers.wait().expect("a value"), [true; 3]);
+    assert_eq!(pool.run(async { 7 }).expect("it goes on"), 7);
+}
+
+#[test]
+fn workers_that_all_consume_batches_of_their_own_pool_run_them() {
+    let _watch = watchdog(30);
+    let pool = pool_of(2);
+    let gate = Gate::new();
+    let consumers: Vec<_> = (0..2)
+        .map(|_| {
+            let (inner, at) = (pool.clone(), gate.clone());
+            pool.spawn_blocking(move || {
+                at.pass();
+                let tasks = (0..20).map(|number| async move {
+                    yield_now().await;
+                    sleep(Duration::from_micros(50)).await;
+                    number
+                });
+                let results = inner.run_multiple(tasks, options(3));
+                results
+                    .map(|result| result.output.expect("a value"))
+                    .sum::<i32>()
+            })
+        })
+        .collect();
+    gate.wait_entered(2);
+    gate.open();
+    for consumer in consumers {
+        assert_eq!(consumer.wait().expect("a value"), 190);
+    }
+}
+
+#[test]
+fn awaited_by_what_blocks_the_only_thread_every_result_is_an_error() {
+    let _watch = watchdog(20);
+    let executor = Arc::new(background());
+    let inner = executor.clone();
+    let answers = executor.submit(async move {
+        let tasks = (0..3).map(|number| async move { number });
+        let mut results = inner.run_multiple_async(tasks, options(2));
+        let mut deadlocks = 0;
+        while let Some(result) = block_on(next(&mut results)) {
+            deadlocks += u32::from(result.output.is_err_and(|error| error.is_would_deadlock()));
+        }
+        deadlocks
+    });
+    assert_eq!(answers.wait().expect("a value"), 3);
+}
+
+#[test]
+fn awaited_by_what_blocks_a_worker_at_the_cap_it_is_worked_off() {
+    let _watch = watchdog(20);
+    let pool = pool_of(1);
+    let inner = pool.clone();
+    let sum = pool.spawn_blocking(move || {
+        let tasks = (0..10).map(|number| async move {
+            yield_now().await;
+            number
+        });
+        let mut results = inner.run_multiple_async(tasks, options(3));
+        block_on(async {
+            let mut sum = 0;
+            while let Some(result) = next(&mut results).await {
+                sum += result.output.expect("a value");
+            }
+            sum
+        })
+    });
+    assert_eq!(sum.wait().expect("a value"), 45);
+}
+
+#[test]
+fn a_batch_is_known_by_the_line_of_its_call() {
+    let _watch = watchdog(20);
+    let pool = pool_of(1);
+    let gate = Gate::new();
+    let _open = OpenAtEnd(gate.clone());
+    let at = gate.clone();
+    let line = line!() + 1;
+    let results = pool.run_multiple([async move { at.pass() }], options(1));
+    gate.wait_entered(1);
+    let report = pool.shutdown_timeout(Shutdown::Drain, Duration::ZERO);
+    let place = report.stuck.first().expect("it runs").spawned_at;
+    assert_eq!((place.file(), place.line()), (file!(), line));
+    drop(results);
 }
 
 #[test]

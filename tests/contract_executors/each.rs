@@ -1,15 +1,16 @@
 //! What every executor promises: submit, run, own threads, shutdown.
 
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_task::FutureObj;
+use futures_task::{FutureObj, Spawn, SpawnError};
 use portage::context::ContextVar;
-use portage::executors::AsyncExecutorExt;
+use portage::executors::{AsyncExecutor, AsyncExecutorExt, RunMultiple};
 use portage::promise::Cancel;
 use portage::time::{sleep, yield_now};
 
 use super::each;
-use crate::kit::{self, Diary, Drops, Gate, OpenAtEnd, on_new_thread, scripted, watchdog};
+use crate::kit::{self, Diary, Drops, Gate, OnDrop, OpenAtEnd, on_new_thread, scripted, watchdog};
 
 fn here() -> std::thread::ThreadId {
     std::thread::current().id()
@@ -262,5 +263,101 @@ fn a_waker_may_fire_after_the_end() {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+/// Knows nothing of contexts: its futures are driven by a thread that was there before.
+struct Foreign(std::sync::mpsc::Sender<FutureObj<'static, ()>>);
+
+impl Foreign {
+    fn new() -> Self {
+        let (send, receive) = std::sync::mpsc::channel::<FutureObj<'static, ()>>();
+        std::thread::spawn(move || receive.iter().for_each(kit::foreign_block_on));
+        Self(send)
+    }
+}
+
+impl Spawn for Foreign {
+    fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
+        self.0.send(future).map_err(|_| SpawnError::shutdown())
+    }
+}
+
+impl AsyncExecutor for Foreign {
+    fn is_own_thread(&self) -> bool {
+        false
+    }
+
+    fn shutdown(&self, _: bool) {}
+}
+
+#[test]
+fn on_an_executor_of_ones_own_contexts_cancels_and_panics_work_the_same() {
+    static LABEL: ContextVar<u32> = ContextVar::new("label");
+    let _watch = watchdog(20);
+    let executor = Foreign::new();
+    let _scope = LABEL.scope(5);
+    assert_eq!(
+        executor.run(async { LABEL.get() }).expect("a value"),
+        Some(5)
+    );
+    let batch = executor.run_multiple([async { LABEL.get() }], RunMultiple::default());
+    let seen: Vec<_> = batch
+        .map(|result| result.output.expect("a value"))
+        .collect();
+    assert_eq!(seen, [Some(5)]);
+    let dropped = Diary::new();
+    let note = dropped.clone();
+    let bell = OnDrop::new(move || note.note(LABEL.get()));
+    let outcome = executor.run(async move {
+        let _bell = bell;
+        panic!("as planned")
+    });
+    assert!(outcome.map(|()| ()).expect_err("it panics").is_panic());
+    assert_eq!(dropped.read(), [Some(5)]);
+    let bomb = kit::PanicOnDrop("in the drop of the future");
+    let armed = std::future::poll_fn(move |_| {
+        let _held = &bomb;
+        Poll::Ready(7)
+    });
+    assert_eq!(executor.run(armed).expect("its value counts"), 7);
+    let never = executor.submit(std::future::pending::<()>());
+    never.cancel();
+    assert!(never.wait().expect_err("cancelled").is_cancelled());
+    assert_eq!(executor.run(async { 1 }).expect("it goes on"), 1);
+}
+
+#[test]
+fn everybody_who_waits_for_a_shutdown_waits_for_its_end() {
+    let _watch = watchdog(20);
+    for (kind, executor) in each() {
+        let gate = Gate::new();
+        let (at, diary) = (gate.clone(), Diary::new());
+        let ends = diary.clone();
+        let running = executor.submit(async move {
+            at.pass();
+            ends.note("the task");
+        });
+        gate.wait_entered(1);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let (executor, diary) = (executor.clone(), diary.clone());
+                std::thread::spawn(move || {
+                    executor.shutdown(true);
+                    diary.note("a shutdown");
+                })
+            })
+            .collect();
+        // nobody may pass before the task has ended, however long it takes
+        assert!(
+            !kit::within(Duration::from_millis(10), || diary.len() > 0),
+            "{kind}"
+        );
+        gate.open();
+        for thread in waiting {
+            thread.join().expect("no panic");
+        }
+        let _ = running.wait();
+        assert_eq!(diary.read()[0], "the task", "{kind}");
     }
 }

@@ -251,3 +251,42 @@ fn steps_stay_on_their_loop_when_the_loads_change_between_them() {
     threads.dedup();
     assert_eq!((others.len(), threads.len()), (30, 1));
 }
+
+#[test]
+fn on_the_only_worker_of_its_pool_it_is_an_error_too() {
+    let _watch = watchdog(20);
+    let pool = super::pool_of(1);
+    let inner = pool.clone();
+    let answer = pool.spawn_blocking(move || {
+        let (stream, _) = numbers(5);
+        let mut items = inner.wrap_async_iterable(stream);
+        let error = items.next().expect("an error").expect_err("never");
+        (error.is_would_deadlock(), items.next().is_none())
+    });
+    assert_eq!(answer.wait().expect("a value"), (true, true));
+}
+
+#[test]
+fn workers_that_all_iterate_over_streams_of_their_own_pool_make_the_items() {
+    let _watch = watchdog(30);
+    let pool = super::pool_of(2);
+    let gate = kit::Gate::new();
+    let consumers: Vec<_> = (0..2)
+        .map(|_| {
+            let (inner, at) = (pool.clone(), gate.clone());
+            pool.spawn_blocking(move || {
+                at.pass();
+                let (stream, _) = numbers(20);
+                inner
+                    .wrap_async_iterable(stream)
+                    .map(|item| item.expect("an item"))
+                    .sum::<u32>()
+            })
+        })
+        .collect();
+    gate.wait_entered(2);
+    gate.open();
+    for consumer in consumers {
+        assert_eq!(consumer.wait().expect("a value"), 190);
+    }
+}
