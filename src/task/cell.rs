@@ -1,9 +1,9 @@
 //! The block of memory of one task, and the references to it.
 //!
 //! ```text
-//! ┌ Header ─────────────────────────────────────────────────────────────┬ Side ┬ Stage ────────┐
-//! │ word │ vtable │ id │ spawned at │ context │ executor │ lock, watchers │ ...  │ work | output │
-//! └─────────────────────────────────────────────────────────────────────┴──────┴───────────────┘
+//! ┌ Header ───────────────────────────────────────────────────────────────┬ Side ┬ Stage ────────┐
+//! │ word │ vtable │ id │ spawned at │ context │ waker │ executor │ watchers │ ...  │ work | output │
+//! └───────────────────────────────────────────────────────────────────────┴──────┴───────────────┘
 //! ```
 //!
 //! Who may touch which field, and when, stands in the [parent module](super).
@@ -12,6 +12,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
+use std::task::Waker;
 
 use super::control;
 use super::end;
@@ -40,6 +41,8 @@ pub(super) struct Header {
     /// Belongs to the owner of the work.
     pub(super) context: UnsafeCell<Context>,
     pub(super) span: Span,
+    /// Of the reader; whose it is says the word, see [`watch`](super::watch).
+    pub(super) waker: UnsafeCell<Option<Waker>>,
     /// Fixed at birth, unless the word says `LATE`: then it belongs to the watchers' lock.
     home: UnsafeCell<Option<Arc<dyn Schedule>>>,
     pub(super) watchers: Mutex<Watchers>,
@@ -108,6 +111,7 @@ impl<W, T, S> Cell<W, T, S> {
                 spawned_at: birth.spawned_at,
                 context: UnsafeCell::new(birth.context),
                 span: birth.span,
+                waker: UnsafeCell::new(None),
                 home: UnsafeCell::new(birth.home),
                 watchers: Mutex::new(Watchers::default()),
             },
@@ -480,14 +484,18 @@ impl Hold {
         true
     }
 
-    /// From now on the reader's waker is also called when the task is scheduled.
-    pub(crate) fn offer_help(&self) {
-        self.header().word.set(HELPED);
+    /// From now on `waker`, one of the crate's own, is called when the task is scheduled.
+    pub(crate) fn offer_help(&self, waker: Waker) {
+        let header = self.header();
+        header.watchers.lock().add(Callback::Helper(waker));
+        header.word.set(HELPED);
     }
 
     /// Nobody helps any more.
     pub(crate) fn withdraw_help(&self) {
-        self.header().word.clear(HELPED);
+        let header = self.header();
+        header.word.clear(HELPED);
+        header.watchers.lock().forget_helper();
     }
 
     /// Polls the future in place of its executor if it is scheduled; true if it did.

@@ -11,7 +11,8 @@ use super::cell::{Header, Hold, TaskRef, completion, free, release_holder};
 use super::schedule::{Completion, Ended};
 use super::side::Side;
 use super::state::{
-    DONE, Finish, HANDLE, Leave, REPORTED, Release, STARTED, SUSPENDED, Snapshot, WATCHED,
+    DONE, Finish, HANDLE, Leave, PREVENTED, REPORTED, Release, STARTED, SUSPENDED, Snapshot, WAITS,
+    WATCHED, Watch,
 };
 use super::typed::Typed;
 use super::unhandled;
@@ -36,7 +37,7 @@ pub(super) unsafe fn finish<W, T, S: Side + 'static>(task: TaskRef, outcome: Res
     }
     let how = completion(family);
     account(header, how);
-    match header.word.turn(|now| now.finish(family, filled)) {
+    match header.word.turn_own(|now| now.finish(family, filled)) {
         (_, Finish::Gone(release)) => task.given_up(release),
         (old, Finish::Stay) => published(header, old, filled, how),
     }
@@ -80,6 +81,13 @@ fn published(header: &Header, old: Snapshot, output: bool, how: Completion) {
         // SAFETY: the publishing turn set TAKEN for us, no reader is left (invariant 4).
         unsafe { discard_output(header, how) };
     }
+    if old.has(WAITS) {
+        // SAFETY: the publishing turn met WAITS, so the waker's place is ours.
+        let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
+        if let Some(Err(payload)) = waker.map(|waker| contain(|| waker.wake())) {
+            unhandled::report_panic(header, "a waker", payload);
+        }
+    }
     if old.has(WATCHED) {
         tell(header, how);
     }
@@ -106,17 +114,9 @@ unsafe fn discard_output(header: &Header, how: Completion) {
     }
 }
 
-/// Wakes the reader and runs the callbacks, with no lock held.
+/// Runs the callbacks, with no lock held.
 fn tell(header: &Header, how: Completion) {
-    let (waker, callbacks) = {
-        let mut watchers = header.watchers.lock();
-        (watchers.waker.take(), watchers.take_callbacks())
-    };
-    if let Some(waker) = waker {
-        if let Err(payload) = contain(|| waker.wake()) {
-            unhandled::report_panic(header, "a waker", payload);
-        }
-    }
+    let callbacks = header.watchers.lock().take_callbacks();
     if !callbacks.is_empty() {
         let task = Hold::of(header);
         deferred::run(move || {
@@ -135,12 +135,13 @@ fn call(header: &Header, callback: Callback, how: Completion) {
             }
         }
         Callback::Next(task) => task.run(),
+        Callback::Helper(_) => {}
     }
 }
 
-/// Wakes the reader before the end; it registers again when it looks.
-pub(super) fn wake_reader(header: &Header) {
-    let waker = header.watchers.lock().waker.take();
+/// Wakes the reader that helps; it stays registered.
+pub(super) fn wake_helper(header: &Header) {
+    let waker = header.watchers.lock().helper();
     if let Some(waker) = waker {
         if let Err(payload) = contain(|| waker.wake()) {
             unhandled::report_panic(header, "a waker", payload);
@@ -171,35 +172,40 @@ pub(super) fn on_complete(header: &Header, callback: Callback) {
 }
 
 /// Registers `waker` in place of an older one; true when the task has ended.
-pub(super) fn watch(header: &Header, waker: &Waker) -> bool {
-    if header.word.load().has(DONE) {
+///
+/// # Safety
+///
+/// 1. The caller is the reading half, and no other thread uses it meanwhile.
+pub(super) unsafe fn watch(header: &Header, waker: &Waker) -> bool {
+    let now = header.word.load();
+    if now.has(DONE) || now.has(WAITS) && header.word.turn(Snapshot::unwatch) == Watch::Done {
         return true;
     }
-    {
-        let watchers = header.watchers.lock();
-        let known = watchers.waker.as_ref();
-        if known.is_some_and(|known| known.will_wake(waker)) {
-            drop(watchers);
-            return header.word.load().has(DONE);
-        }
+    // SAFETY: the word has no WAITS, so the waker's place is the reader's, as whom the caller
+    // speaks (duty 1).
+    let known = header.waker.with(|place| unsafe { (*place).as_ref() });
+    if !known.is_some_and(|known| known.will_wake(waker)) {
+        let waker = waker.clone();
+        // SAFETY: as above.
+        let old = header
+            .waker
+            .with_mut(|place| unsafe { (*place).replace(waker) });
+        drop_waker(header, old);
     }
-    let mut waker = Some(waker.clone());
-    let (old, done) = {
-        let mut watchers = header.watchers.lock();
-        let old = std::mem::replace(&mut watchers.waker, waker.take());
-        let before = header.word.set(WATCHED);
-        if before.has(DONE) && !before.has(WATCHED) {
-            waker = watchers.waker.take();
-        }
-        (old, before.has(DONE))
-    };
-    // Wakers are user's values: dropped with no lock held.
-    for waker in [old, waker] {
-        if let Err(payload) = contain(|| drop(waker)) {
-            unhandled::report_panic(header, "a waker", payload);
-        }
+    if header.word.turn(Snapshot::watch) == Watch::Pending {
+        return false;
     }
-    done
+    // SAFETY: as above: the end did not meet WAITS.
+    let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
+    drop_waker(header, waker);
+    true
+}
+
+/// Wakers are user's values: dropped with no lock held, and contained.
+fn drop_waker(header: &Header, waker: Option<Waker>) {
+    if let Err(payload) = contain(|| drop(waker)) {
+        unhandled::report_panic(header, "a waker", payload);
+    }
 }
 
 /// The reading half goes: its waker goes, and an outcome that is there.
@@ -210,13 +216,14 @@ pub(super) fn watch(header: &Header, waker: &Waker) -> bool {
 pub(super) unsafe fn leave(cell: NonNull<Header>) {
     // SAFETY: the reading half of duty 1 holds the cell until the turn.
     let header = unsafe { cell.as_ref() };
-    if header.word.peek().has(WATCHED) {
-        let waker = header.watchers.lock().waker.take();
+    if header.word.peek().has(WAITS) && header.word.turn(Snapshot::unwatch) == Watch::Pending {
+        // SAFETY: the turn has given the waker's place back to the reading half.
+        let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
         if let Err(payload) = contain(|| drop(waker)) {
             discard(payload);
         }
     }
-    match header.word.turn(Snapshot::leave) {
+    match header.word.turn_own(Snapshot::leave) {
         Leave::Gone(Release::Free) => {
             // SAFETY: the word says that no reference is left; we were the last (invariant 1).
             unsafe { free(cell) }
@@ -232,39 +239,40 @@ pub(super) unsafe fn leave(cell: NonNull<Header>) {
     }
 }
 
-/// Resolves a promise with what the writer says; gives it back when it was cancelled before.
+/// Resolves a promise with what the writer says, and gives up its driver; gives the outcome back
+/// when the promise was cancelled before.
 ///
 /// # Safety
 ///
-/// 1. `cell` is a live promise `Cell<(), T, S>`, and the caller is its one writer.
+/// 1. The cell of `task` is a live promise `Cell<(), T, S>`, and the caller is its one writer.
 pub(super) unsafe fn resolve<T, S: Side + 'static>(
-    cell: NonNull<Header>,
+    task: TaskRef,
     outcome: Result<T, JoinError>,
 ) -> Result<(), Result<T, JoinError>> {
-    // SAFETY: duty 1; the writer holds the cell throughout.
-    let header = unsafe { cell.as_ref() };
-    if header.word.load().resolve(None, false).0.is_none() {
+    let header = task.header();
+    if header.word.load().has(PREVENTED | DONE) {
         return Err(outcome);
     }
     let family = outcome.as_ref().err().map(JoinError::family);
     let filled = fills_slot(family);
     let mut spare = None;
     if filled {
-        // SAFETY: only the one writer touches the slot before DONE says OUTPUT (invariant 3).
-        unsafe { Typed::<(), T, S>::fill(cell, outcome) };
+        // SAFETY: only the one writer touches the slot before DONE says OUTPUT.
+        unsafe { Typed::<(), T, S>::fill(task.cell(), outcome) };
     } else {
         spare = Some(outcome);
     }
-    match header.word.turn(|now| now.resolve(family, filled)) {
-        Some(old) => {
-            published(header, old, filled, completion(family));
-            Ok(())
+    match header.word.turn_own(|now| now.resolve(family, filled)) {
+        Some((_, Finish::Gone(release))) => task.given_up(release),
+        Some((old, Finish::Stay)) => published(header, old, filled, completion(family)),
+        None => {
+            return Err(match spare {
+                Some(outcome) => outcome,
+                // SAFETY: a canceller was first; it publishes without OUTPUT, so the slot is still
+                // the writer's, who has filled it above.
+                None => unsafe { Typed::<(), T, S>::empty(task.cell()) },
+            });
         }
-        None => Err(match spare {
-            Some(outcome) => outcome,
-            // SAFETY: a canceller was first; it publishes without OUTPUT, so the slot is still
-            // the writer's, who has filled it above.
-            None => unsafe { Typed::<(), T, S>::empty(cell) },
-        }),
     }
+    Ok(())
 }

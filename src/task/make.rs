@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -280,8 +281,11 @@ impl<T> Writer<T> {
     /// Publishes `outcome`; gives it back when the promise was cancelled before its start.
     pub(crate) fn resolve(self, outcome: Result<T, JoinError>) -> Result<(), Result<T, JoinError>> {
         self.forget_source();
-        // SAFETY: this is the one writer of a live promise, and it is used up.
-        unsafe { end::resolve::<T, Writing>(self.cell, outcome) }
+        let cell = ManuallyDrop::new(self).cell;
+        // SAFETY: this is the one writer of a live promise, and its one driver; it is used up.
+        let task = unsafe { TaskRef::from_raw(cell) };
+        // SAFETY: as above; `promise` made the cell with this type.
+        unsafe { end::resolve::<T, Writing>(task, outcome) }
     }
 
     /// Has the reader told it to stop, or prevented it?

@@ -66,8 +66,8 @@ fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 /// Question: does a waiting thread always see the value, and never miss the wake?
 ///
-/// Must fail when: a turn is not Release, or not Acquire; `tell` is not called; `watch` does
-/// not set `WATCHED` before it looks again.
+/// Must fail when: a turn is not Release, or not Acquire; the publisher does not look at `WAITS`;
+/// `watch` says that it waits although the end was first.
 #[test]
 fn loom_task_resolve_races_wait() {
     loom::model(|| {
@@ -75,6 +75,57 @@ fn loom_task_resolve_races_wait() {
         let other = thread::spawn(move || writer.resolve(Ok(Tracked::new(7))).is_ok());
         assert_eq!(*wait(&mut reader).unwrap(), 7);
         assert!(other.join().unwrap());
+    });
+}
+
+/// Question: the reader puts another waker into the place of its first while the promise is
+/// resolved; is the place ever used by both sides, and is the one that stands there called?
+///
+/// Must fail when: `watch` does not move to have the place back; the publisher does not look at
+/// `WAITS`.
+#[test]
+fn loom_task_resolve_races_another_waker() {
+    loom::model(|| {
+        let (writer, mut reader) = pair();
+        assert!(!reader.watch(Waker::noop()));
+        let other = thread::spawn(move || writer.resolve(Ok(Tracked::new(7))).is_ok());
+        assert_eq!(*wait(&mut reader).unwrap(), 7);
+        assert!(other.join().unwrap());
+    });
+}
+
+/// Question: two wakers are all that is left of a detached future, and both wake it; is it
+/// polled again, and freed once?
+///
+/// Must fail when: a party that is not alone takes itself to be.
+#[test]
+fn loom_task_two_are_not_alone() {
+    bounded(3, || {
+        let queue = Queue::new();
+        let slot: Arc<Mutex<Vec<Waker>>> = Arc::new(Mutex::new(Vec::new()));
+        let polls = Tracked::new(AtomicUsize::new(0));
+        let (kept, counted) = (slot.clone(), polls.clone());
+        let (task, reader) = future(
+            Spawned::here(),
+            queue.clone(),
+            poll_fn(move |cx| {
+                if counted.fetch_add(1, Ordering::Relaxed) > 0 {
+                    return Poll::Ready(());
+                }
+                kept.lock().push(cx.waker().clone());
+                kept.lock().push(cx.waker().clone());
+                Poll::Pending
+            }),
+        );
+        drop(reader);
+        task.run();
+        let mut wakers = std::mem::take(&mut *slot.lock());
+        let (one, two) = (wakers.pop().unwrap(), wakers.pop().unwrap());
+        let other = thread::spawn(move || one.wake());
+        two.wake();
+        other.join().unwrap();
+        assert_eq!(queue.run_all(), 1);
+        assert_eq!(polls.load(Ordering::Relaxed), 2);
     });
 }
 
@@ -345,7 +396,7 @@ fn loom_task_wake_reaches_the_helping_reader() {
         let parking = Parking::current();
         reader.watch(parking.waker());
         let helper = reader.hold();
-        helper.offer_help();
+        helper.offer_help(parking.waker().clone());
         parking.wait_until(
             || reader.watch(parking.waker()) || helper.help() && reader.is_finished(),
             None,

@@ -51,7 +51,7 @@ impl<T> Reader<T> {
 
     /// Takes the outcome if it is there. A second take gives the error that says so.
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
-        match self.header().word.turn(Snapshot::take) {
+        match self.header().word.turn_own(Snapshot::take) {
             Take::Pending => None,
             Take::Taken => Some(Err(JoinError::taken())),
             Take::Bare(family) => Some(Err(bare(family))),
@@ -75,8 +75,9 @@ impl<T> Reader<T> {
     }
 
     /// Has `waker` called at the end; true when that was before.
-    pub(crate) fn watch(&self, waker: &std::task::Waker) -> bool {
-        end::watch(self.header(), waker)
+    pub(crate) fn watch(&mut self, waker: &std::task::Waker) -> bool {
+        // SAFETY: the reading half is borrowed as our own.
+        unsafe { end::watch(self.header(), waker) }
     }
 
     pub(crate) fn hold(&self) -> Hold {

@@ -72,7 +72,7 @@ pub(super) fn run(task: TaskRef) {
     if header.vtable.is_far != (false, false) && !may_run_here(header) {
         return schedule(task, WakeKind::Woken);
     }
-    let claim = header.word.turn(Snapshot::claim);
+    let claim = header.word.turn_own(Snapshot::claim);
     carry_out(task, claim);
 }
 
@@ -221,7 +221,7 @@ fn suspend(task: TaskRef) {
         }
         header.word.set(SUSPENDED);
     }
-    match header.word.turn(Snapshot::suspend) {
+    match header.word.turn_own(Snapshot::suspend) {
         Suspend::Idle => drop(task),
         Suspend::Again => schedule(task, WakeKind::Yielded),
         // SAFETY: RUNNING is still ours (invariant 2), and the future is in its place.
@@ -268,7 +268,7 @@ pub(super) fn schedule(task: TaskRef, kind: WakeKind) {
     // Peeked at after the turn that scheduled the task, on the same word: a helper that is not
     // seen here has set HELPED after that turn and then sees SCHEDULED itself.
     if header.word.peek().has(HELPED) {
-        end::wake_reader(header);
+        end::wake_helper(header);
     }
     drop(hold);
 }

@@ -1,7 +1,7 @@
 //! The word of a cell: every move that worker, joiner, canceller, waker and reader compete for.
 //!
 //! ```text
-//!  63            42 41            21 20                                             0
+//!  63            42 41            22 21                                             0
 //! ┌────────────────┬────────────────┬────────────────────────────────────────────────┐
 //! │ holders        │ drivers        │ flags and the family of the outcome            │
 //! └────────────────┴────────────────┴────────────────────────────────────────────────┘
@@ -14,6 +14,7 @@
 //! Each transition is a pure function from a [`Snapshot`] to the caller's duty and the next
 //! snapshot; [`Word::turn`] is the one compare-exchange loop. Every successful turn is AcqRel,
 //! also one that changes nothing: a redundant wake publishes what its caller wrote before it.
+//! [`Word::turn_own`] spares who is alone with the cell the compare-exchange.
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +35,7 @@ pub(super) const SCHEDULED: u64 = 1 << 3;
 pub(super) const DONE: u64 = 1 << 4;
 /// The reader has told it to stop.
 pub(super) const CANCEL: u64 = 1 << 5;
-/// Somebody is registered to be told of the end.
+/// There are callbacks in the watchers' list.
 pub(super) const WATCHED: u64 = 1 << 6;
 /// The reading half exists.
 pub(super) const HANDLE: u64 = 1 << 7;
@@ -62,12 +63,15 @@ const FAMILY_SHIFT: u32 = 16;
 /// The reader waits on a thread that polls the future in place whenever it is scheduled.
 pub(super) const HELPED: u64 = 1 << 20;
 
-const DRIVER: u64 = 1 << 21;
-const DRIVERS: u64 = ((1 << 21) - 1) << 21;
+/// The reader's waker is in its place, and is nobody's until the next move.
+pub(super) const WAITS: u64 = 1 << 21;
+
+const DRIVER: u64 = 1 << 22;
+const DRIVERS: u64 = ((1 << 20) - 1) << 22;
 const HOLDER: u64 = 1 << 42;
 const HOLDERS: u64 = ((1 << 22) - 1) << 42;
 /// Beyond this many references of a kind the process aborts, as with `Arc`.
-const COUNT_MAX: u64 = 1 << 20;
+const COUNT_MAX: u64 = 1 << 19;
 
 /// What the word said at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -175,6 +179,15 @@ pub(super) enum Leave {
     Slot,
     /// The reference is given up.
     Gone(Release),
+}
+
+/// What a reader finds that puts its waker there, or takes it back.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    Pending,
+    /// The end was first. A waker whose place the word knew is the publisher's to call.
+    Done,
 }
 
 /// What a reader finds.
@@ -410,7 +423,7 @@ impl Snapshot {
         output: bool,
     ) -> ((Self, Finish), Option<Self>) {
         let next = self.publish(family, output, false);
-        if self.has(WATCHED) {
+        if self.has(WATCHED | WAITS) {
             return ((self, Finish::Stay), Some(next));
         }
         if output && !self.has(HANDLE) {
@@ -421,18 +434,42 @@ impl Snapshot {
         ((self, Finish::Gone(release)), gone)
     }
 
-    /// A promise publishes what it has put into the slot and learns what the word said before;
-    /// `None` when it was cancelled before.
+    /// A promise publishes what it has put into the slot; `None` when it was cancelled before.
+    /// Else it ends like a run.
     #[inline]
     pub(super) fn resolve(
         self,
         family: Option<Family>,
         output: bool,
-    ) -> (Option<Self>, Option<Self>) {
+    ) -> (Option<(Self, Finish)>, Option<Self>) {
         if self.has(PREVENTED | DONE) {
             return (None, None);
         }
-        (Some(self), Some(self.publish(family, output, false)))
+        let (duty, next) = self.finish(family, output);
+        // What has no runner has to say that it is over, also to itself.
+        let over = || self.publish(family, output, false);
+        match duty.1 {
+            Finish::Stay => (Some(duty), Some(next.unwrap_or_else(over))),
+            Finish::Gone(_) => (Some(duty), next),
+        }
+    }
+
+    /// The reader has put its waker into its place.
+    #[inline]
+    pub(super) fn watch(self) -> (Watch, Option<Self>) {
+        if self.has(DONE) {
+            return (Watch::Done, None);
+        }
+        (Watch::Pending, Some(self.with(WAITS)))
+    }
+
+    /// The reader wants its waker back.
+    #[inline]
+    pub(super) fn unwatch(self) -> (Watch, Option<Self>) {
+        if self.has(DONE) {
+            return (Watch::Done, None);
+        }
+        (Watch::Pending, Some(self.without(WAITS)))
     }
 
     /// The reader takes the outcome.
@@ -519,15 +556,17 @@ impl Snapshot {
         (Release::Nothing, Some(Self(self.0 - references)))
     }
 
-    /// Is there one reference, that of the driver who asks?
+    /// Is there one reference, that of the party who asks?
+    #[inline]
     fn is_alone(self) -> bool {
-        self.drivers() == 1 && self.holders() == 1
+        // All drivers together are one holder.
+        self.holders() == 1 && self.drivers() <= 1
     }
 }
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(u64, &str); 18] = [
+        const NAMES: [(u64, &str); 19] = [
             (STARTED, "started"),
             (PREVENTED, "prevented"),
             (RUNNING, "running"),
@@ -546,6 +585,7 @@ impl fmt::Debug for Snapshot {
             (LATE, "late"),
             (SOURCE, "source"),
             (HELPED, "helped"),
+            (WAITS, "waits"),
         ];
         let mut set = f.debug_set();
         NAMES
@@ -603,6 +643,23 @@ impl Word {
                 Err(changed) => now = Snapshot(changed),
             }
         }
+    }
+
+    /// The same for a party whose reference is its own, so that no other thread uses that one:
+    /// where it is the only reference, nobody else can move, and a store will do.
+    #[inline]
+    pub(super) fn turn_own<D>(&self, step: impl Fn(Snapshot) -> (D, Option<Snapshot>)) -> D {
+        let now = self.load();
+        if !now.is_alone() {
+            return self.turn(step);
+        }
+        let (duty, next) = step(now);
+        if let Some(next) = next {
+            // Ordering: Relaxed: whoever sees the word next is this thread, or gets a reference
+            // from it; what was published before came with the load.
+            self.0.store(next.0, Ordering::Relaxed);
+        }
+        duty
     }
 
     /// Makes the change and tells what the word said before.

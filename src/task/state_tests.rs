@@ -5,7 +5,7 @@
 use super::{
     CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, Finish, HANDLE, HELPED, HOLDERS, LATE, Leave,
     ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, SOURCE, STARTED, SUSPENDED,
-    Snapshot, Stop, Suspend, TAKEN, Take, WATCHED, WORK, Wake,
+    Snapshot, Stop, Suspend, TAKEN, Take, WAITS, WATCHED, WORK, Wake, Watch,
 };
 use crate::join_error::Family;
 
@@ -20,7 +20,8 @@ fn after<D>(step: (D, Option<Snapshot>)) -> Snapshot {
 fn the_fields_of_the_word_are_disjoint_and_fill_it() {
     let fields = [
         STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN, REPORTED,
-        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, FAMILY, DRIVERS, HOLDERS,
+        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, WAITS, FAMILY, DRIVERS,
+        HOLDERS,
     ];
     let sum = fields.iter().fold(0_u64, |all, field| {
         assert_eq!(all & field, 0, "{field:#x} overlaps");
@@ -161,7 +162,8 @@ fn the_slot_goes_to_exactly_one_of_reader_and_publisher() {
 
 #[test]
 fn a_failure_is_reported_once_and_not_after_it_was_taken() {
-    let failed = after(Snapshot::born(0).resolve(Some(Family::Failed), true));
+    let held = Snapshot::born(0).holder_added();
+    let failed = after(held.resolve(Some(Family::Failed), true));
     assert!(failed.report().0);
     assert!(!after(failed.report()).report().0);
     assert!(!after(failed.take()).report().0);
@@ -211,4 +213,41 @@ fn a_helping_reader_polls_what_is_scheduled_and_nothing_else() {
         Claim::Nothing,
         "the queue's entry is stale"
     );
+}
+
+#[test]
+fn a_waker_in_its_place_is_given_back_before_the_end_and_called_after_it() {
+    let running = after(Snapshot::born(JOB).claim());
+    let (found, waits) = running.watch();
+    assert_eq!(found, Watch::Pending);
+    let waits = waits.unwrap();
+    assert!(waits.has(WAITS));
+    assert_eq!(waits.unwatch(), (Watch::Pending, Some(running)));
+    let ((old, duty), done) = waits.finish(None, true);
+    assert!(old.has(WAITS), "the publisher learns that it is to call it");
+    assert_eq!(duty, Finish::Stay);
+    let done = done.unwrap();
+    assert_eq!(done.watch(), (Watch::Done, None));
+    assert_eq!(done.unwatch(), (Watch::Done, None));
+}
+
+#[test]
+fn who_has_the_only_reference_is_alone() {
+    let born = Snapshot::born(TASK);
+    assert!(!born.is_alone(), "a driver and the reading half");
+    let detached = after(born.leave());
+    assert!(detached.is_alone());
+    assert!(!detached.driver_added().is_alone());
+    assert!(!detached.holder_added().is_alone());
+    let ended = after(after(born.claim()).finish(None, true));
+    assert!(ended.is_alone(), "the reading half");
+}
+
+#[test]
+fn a_promise_without_a_reader_says_that_it_is_over() {
+    let alone = after(Snapshot::born(0).leave());
+    let (found, over) = alone.resolve(None, true);
+    assert_eq!(found.map(|(_, duty)| duty), Some(Finish::Stay));
+    assert!(over.unwrap().has(DONE));
+    assert_eq!(over.unwrap().driver_gone(), (Release::Free, None));
 }

@@ -44,7 +44,7 @@ unsafe fn wake(data: *const ()) {
     let cell = cell(data);
     // SAFETY: this waker is a driver and so holds the cell (invariant 1).
     let header = unsafe { cell.as_ref() };
-    match header.word.turn(|now: Snapshot| now.wake(true)) {
+    match header.word.turn_own(|now: Snapshot| now.wake(true)) {
         Wake::Push => {
             // SAFETY: our driver goes along into the queue (invariant 1).
             let task = unsafe { TaskRef::from_raw(cell) };

@@ -1,8 +1,16 @@
-//! Who is told of a task's end: one waker and any number of callbacks.
+//! Who is told of a task's end: the reader, by its waker, and any number of callbacks.
 //!
-//! The list is behind a lock that is held for a few instructions; the word says whether there
-//! is a list to look at. A party registers under the lock and then sets `WATCHED`. If that
-//! move finds `DONE` without an earlier `WATCHED`, the completer has not seen the list and
+//! The waker has a place in the header, and the word says whose that is:
+//!
+//! | word              | the waker's place is                            |
+//! |-------------------|-------------------------------------------------|
+//! | not `WAITS`       | the reader's                                    |
+//! | `WAITS`           | nobody's; the reader moves to have it back      |
+//! | `WAITS` and `DONE` | the publisher's, whose move met `WAITS`        |
+//!
+//! The callbacks are in a list behind a lock that is held for a few instructions; the word says
+//! whether there is a list to look at. A party registers under the lock and then sets `WATCHED`.
+//! If that move finds `DONE` without an earlier `WATCHED`, the completer has not seen the list and
 //! never will, so the party serves itself; in every other case the completer finds it.
 
 #![forbid(unsafe_code)]
@@ -19,6 +27,8 @@ pub(crate) enum Callback {
     Call(Box<dyn FnOnce(Completion) + Send>),
     /// The next job of a chain.
     Next(TaskRef),
+    /// Nothing at the end: a reader that helps is woken whenever the task is scheduled.
+    Helper(Waker),
 }
 
 impl fmt::Debug for Callback {
@@ -26,6 +36,7 @@ impl fmt::Debug for Callback {
         f.write_str(match self {
             Self::Call(_) => "Call(<closure>)",
             Self::Next(_) => "Next",
+            Self::Helper(_) => "Helper",
         })
     }
 }
@@ -33,7 +44,6 @@ impl fmt::Debug for Callback {
 /// The list.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
-    pub(super) waker: Option<Waker>,
     #[allow(
         clippy::box_collection,
         reason = "one word in every cell, for what most cells do not have"
@@ -44,6 +54,22 @@ pub(super) struct Watchers {
 impl Watchers {
     pub(super) fn add(&mut self, callback: Callback) {
         self.callbacks.get_or_insert_default().push(callback);
+    }
+
+    /// The waker of the reader that helps, which is the crate's own: it may be cloned here.
+    pub(super) fn helper(&self) -> Option<Waker> {
+        let mut list = self.callbacks.iter().flat_map(|list| list.iter());
+        list.find_map(|callback| match callback {
+            Callback::Helper(waker) => Some(waker.clone()),
+            _ => None,
+        })
+    }
+
+    /// The helper goes; its waker too, which is the crate's own.
+    pub(super) fn forget_helper(&mut self) {
+        if let Some(list) = &mut self.callbacks {
+            list.retain(|callback| !matches!(callback, Callback::Helper(_)));
+        }
     }
 
     pub(super) fn take_callbacks(&mut self) -> Vec<Callback> {
