@@ -87,8 +87,10 @@ pub(super) struct Worker {
     streak: Cell<u32>,
     /// The slot may be full.
     has_next: Cell<bool>,
-    /// A task has yielded: the injector comes first.
-    outside_first: Cell<bool>,
+    /// The oldest comes first, wherever it is.
+    oldest_first: Cell<bool>,
+    /// A task has yielded: what has not begun comes first.
+    outsiders_first: Cell<bool>,
     /// Inside the poll of a future, which does not block.
     polling: Cell<bool>,
     /// Inside a turn of the own loop.
@@ -197,7 +199,8 @@ impl Worker {
             own_first: Cell::new(false),
             streak: Cell::new(0),
             has_next: Cell::new(false),
-            outside_first: Cell::new(false),
+            oldest_first: Cell::new(false),
+            outsiders_first: Cell::new(false),
             polling: Cell::new(false),
             turning: Cell::new(false),
             resting: Cell::new(false),
@@ -274,11 +277,24 @@ impl Worker {
         self.seat.desk.put(&task);
         self.seat.tally.taken.bump();
         self.seat.pulse.turn(Doing::Inside);
-        task.run();
+        let again = task.run_once();
         self.seat.pulse.turn(Doing::Looking);
         self.outer.set(None);
         self.nested.set(0);
         self.polling.set(false);
+        if let Some(again) = again {
+            self.yielded(again);
+        }
+    }
+
+    /// A task has yielded: it stays with this worker, behind everything else. The seal is looked
+    /// at before the next task.
+    fn yielded(&self, task: TaskRef) {
+        self.outsiders_first.set(true);
+        self.local.line_up(task);
+        if let Announce::Later(guard) = self.keep_quiet() {
+            guard.post(&self.shared);
+        }
     }
 
     /// Reads the clock for the desk if it is time to.
@@ -317,10 +333,16 @@ impl Worker {
         // Ordering: Relaxed: seen late, a turn comes a task later; before it sleeps, `duty` looks.
         if tick % LOOK_OUTSIDE == 0 || self.seat.called.load(Ordering::Relaxed) {
             self.turn();
-            self.outside_first.set(true);
+            self.oldest_first.set(true);
         }
-        if self.outside_first.replace(false) {
+        if self.oldest_first.replace(false) {
             if let Some(task) = self.take_oldest() {
+                return Some(task);
+            }
+        }
+        if self.outsiders_first.replace(false) {
+            let new = self.shared.injector.take();
+            if let Some(task) = new.or_else(|| self.local.pop_fresh()) {
                 return Some(task);
             }
         }
@@ -575,9 +597,9 @@ impl Worker {
     /// A task was woken on this worker.
     pub(super) fn woken(&self, task: TaskRef, kind: WakeKind) -> Announce {
         match kind {
-            // It stays with this worker, behind everything else.
+            // On top of a task that waits.
             WakeKind::Yielded if self.outer.get().is_some() => {
-                self.outside_first.set(true);
+                self.outsiders_first.set(true);
                 self.local.line_up(task);
                 self.keep_quiet()
             }

@@ -179,7 +179,7 @@ impl Helper {
         if own.is_none() || task.is_job() || task.pool() != own {
             return Self(None);
         }
-        task.offer_help(Parking::current().waker().clone());
+        task.offer_help();
         Self(Some(task))
     }
 

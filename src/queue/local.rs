@@ -74,6 +74,11 @@ impl<T> Local<T> {
     pub(crate) fn pop(&self) -> Option<T> {
         self.line.pop().or_else(|| self.fresh.pop())
     }
+
+    /// Takes the newest of the fresh, past the line.
+    pub(crate) fn pop_fresh(&self) -> Option<T> {
+        self.fresh.pop()
+    }
 }
 
 #[cfg(not(loom))]
@@ -125,6 +130,10 @@ impl<T> Local<T> {
     }
 
     pub(crate) fn pop(&self) -> Option<T> {
+        self.both.take()
+    }
+
+    pub(crate) fn pop_fresh(&self) -> Option<T> {
         self.both.take()
     }
 }

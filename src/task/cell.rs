@@ -50,8 +50,9 @@ pub(super) struct Header {
 
 /// What a task can do, by the type of its work.
 pub(super) struct VTable {
-    /// Runs the claimed work; consumes the driver.
-    pub(super) run: unsafe fn(TaskRef, first: bool),
+    /// Runs the claimed work; consumes the driver, or gives it back with a future that has
+    /// yielded.
+    pub(super) run: unsafe fn(TaskRef, first: bool) -> Option<TaskRef>,
     pub(super) drop_work: unsafe fn(NonNull<Header>),
     /// Where the `Result<T, JoinError>` is.
     pub(super) output: unsafe fn(NonNull<Header>) -> NonNull<()>,
@@ -276,6 +277,20 @@ impl TaskRef {
         run::run(self);
     }
 
+    /// The same for the executor whose queue it came from: gives back a future that has woken
+    /// itself, to be put behind everything else there. One that is bound to a thread goes to
+    /// that thread's queue by itself.
+    #[inline]
+    pub(crate) fn run_once(self) -> Option<Self> {
+        let is_free = self.header().vtable.is_far == (false, false);
+        let again = run::run_once(self)?;
+        if is_free {
+            return Some(again);
+        }
+        run::schedule(again, WakeKind::Yielded);
+        None
+    }
+
     /// Ends the task: its handle resolves `is_shut_down`, its work is dropped.
     ///
     /// Does nothing to a task that is running, or finished. Work that must stay on another
@@ -405,6 +420,15 @@ impl Hold {
         Self(NonNull::from(header))
     }
 
+    /// Takes over one holder.
+    ///
+    /// # Safety
+    ///
+    /// 1. `cell` is a live cell, and the caller owns one of its holders, which it gives up.
+    pub(super) unsafe fn from_raw(cell: NonNull<Header>) -> Self {
+        Self(cell)
+    }
+
     pub(super) fn header(&self) -> &Header {
         // SAFETY: this reference is a holder (invariant 1).
         unsafe { self.0.as_ref() }
@@ -484,18 +508,14 @@ impl Hold {
         true
     }
 
-    /// From now on `waker`, one of the crate's own, is called when the task is scheduled.
-    pub(crate) fn offer_help(&self, waker: Waker) {
-        let header = self.header();
-        header.watchers.lock().add(Callback::Helper(waker));
-        header.word.set(HELPED);
+    /// From now on the reader's waker is also called when the task is scheduled.
+    pub(crate) fn offer_help(&self) {
+        self.header().word.set(HELPED);
     }
 
     /// Nobody helps any more.
     pub(crate) fn withdraw_help(&self) {
-        let header = self.header();
-        header.word.clear(HELPED);
-        header.watchers.lock().forget_helper();
+        self.header().word.clear(HELPED);
     }
 
     /// Polls the future in place of its executor if it is scheduled; true if it did.

@@ -11,8 +11,8 @@ use super::cell::{Header, Hold, TaskRef, completion, free, release_holder};
 use super::schedule::{Completion, Ended};
 use super::side::Side;
 use super::state::{
-    DONE, Finish, HANDLE, Leave, PREVENTED, REPORTED, Release, STARTED, SUSPENDED, Snapshot, WAITS,
-    WATCHED, Watch,
+    DONE, Finish, HANDLE, LENT, Leave, PREVENTED, REPORTED, Release, STARTED, SUSPENDED, Snapshot,
+    WAITS, WATCHED, Watch,
 };
 use super::typed::Typed;
 use super::unhandled;
@@ -84,9 +84,7 @@ fn published(header: &Header, old: Snapshot, output: bool, how: Completion) {
     if old.has(WAITS) {
         // SAFETY: the publishing turn met WAITS, so the waker's place is ours.
         let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
-        if let Some(Err(payload)) = waker.map(|waker| contain(|| waker.wake())) {
-            unhandled::report_panic(header, "a waker", payload);
-        }
+        call_waker(header, waker);
     }
     if old.has(WATCHED) {
         tell(header, how);
@@ -135,17 +133,23 @@ fn call(header: &Header, callback: Callback, how: Completion) {
             }
         }
         Callback::Next(task) => task.run(),
-        Callback::Helper(_) => {}
     }
 }
 
-/// Wakes the reader that helps; it stays registered.
-pub(super) fn wake_helper(header: &Header) {
-    let waker = header.watchers.lock().helper();
-    if let Some(waker) = waker {
-        if let Err(payload) = contain(|| waker.wake()) {
-            unhandled::report_panic(header, "a waker", payload);
-        }
+/// Wakes the reader before the end; it registers again when it looks.
+pub(super) fn wake_reader(header: &Header) {
+    if !header.word.turn(Snapshot::lend) {
+        return;
+    }
+    // SAFETY: the turn has set LENT, so the waker's place is ours until it is cleared.
+    let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
+    header.word.clear(LENT);
+    call_waker(header, waker);
+}
+
+fn call_waker(header: &Header, waker: Option<Waker>) {
+    if let Some(Err(payload)) = waker.map(|waker| contain(|| waker.wake())) {
+        unhandled::report_panic(header, "a waker", payload);
     }
 }
 
@@ -177,12 +181,17 @@ pub(super) fn on_complete(header: &Header, callback: Callback) {
 ///
 /// 1. The caller is the reading half, and no other thread uses it meanwhile.
 pub(super) unsafe fn watch(header: &Header, waker: &Waker) -> bool {
-    let now = header.word.load();
-    if now.has(DONE) || now.has(WAITS) && header.word.turn(Snapshot::unwatch) == Watch::Done {
-        return true;
+    match header.word.turn(Snapshot::unwatch) {
+        Watch::Done => return true,
+        Watch::Lent => {
+            // Whoever has the place calls the waker that was there: look again then, and now.
+            waker.wake_by_ref();
+            return false;
+        }
+        Watch::Pending => {}
     }
-    // SAFETY: the word has no WAITS, so the waker's place is the reader's, as whom the caller
-    // speaks (duty 1).
+    // SAFETY: the word says neither WAITS nor LENT, so the waker's place is the reader's, as whom
+    // the caller speaks (duty 1).
     let known = header.waker.with(|place| unsafe { (*place).as_ref() });
     if !known.is_some_and(|known| known.will_wake(waker)) {
         let waker = waker.clone();

@@ -36,8 +36,8 @@
 //!
 //! # Ordering
 //!
-//! Each move is an AcqRel compare-exchange: what a party wrote before its move is visible to
-//! every party that moves after it. In particular: the spawner's writes to the runner, the
+//! Each move is an AcqRel compare-exchange, or a store by the one party that is left: what a party
+//! wrote before its move is visible to every party that moves after it. In particular: the spawner's writes to the runner, the
 //! waker's writes to the next poll (a redundant wake is a move too), the runner's writes to the
 //! reader.
 //!

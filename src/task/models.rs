@@ -396,7 +396,7 @@ fn loom_task_wake_reaches_the_helping_reader() {
         let parking = Parking::current();
         reader.watch(parking.waker());
         let helper = reader.hold();
-        helper.offer_help(parking.waker().clone());
+        helper.offer_help();
         parking.wait_until(
             || reader.watch(parking.waker()) || helper.help() && reader.is_finished(),
             None,

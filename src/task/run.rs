@@ -62,18 +62,28 @@ impl<T, S: Side + 'static> PromiseTable<T, S> {
 /// # Safety
 ///
 /// None of its own: it has the type of those that run work.
-unsafe fn run_nothing(task: TaskRef, _first: bool) {
+unsafe fn run_nothing(task: TaskRef, _first: bool) -> Option<TaskRef> {
     drop(task);
+    None
 }
 
 /// Claims the work of `task` and runs it.
 pub(super) fn run(task: TaskRef) {
+    if let Some(again) = run_once(task) {
+        schedule(again, WakeKind::Yielded);
+    }
+}
+
+/// The same; gives back a future that has yielded, to be queued again by the caller.
+#[inline]
+pub(super) fn run_once(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
     if header.vtable.is_far != (false, false) && !may_run_here(header) {
-        return schedule(task, WakeKind::Woken);
+        schedule(task, WakeKind::Woken);
+        return None;
     }
     let claim = header.word.turn_own(Snapshot::claim);
-    carry_out(task, claim);
+    carry_out(task, claim)
 }
 
 /// Runs a future in place of its executor if it is scheduled and has been started.
@@ -85,7 +95,9 @@ pub(super) fn help(hold: &Hold) -> bool {
     }
     // SAFETY: the turn has added a driver, for us (invariant 1).
     let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
-    carry_out(task, claim);
+    if let Some(again) = carry_out(task, claim) {
+        schedule(again, WakeKind::Yielded);
+    }
     true
 }
 
@@ -94,32 +106,39 @@ pub(super) fn nudge(hold: &Hold) {
     let header = hold.header();
     let is_started_future = !header.vtable.is_job && header.word.load().has(STARTED);
     if is_started_future && header.word.turn(|now| now.wake(false)) == Wake::Push {
-        // SAFETY: the turn has added a driver, for us.
-        run(unsafe { TaskRef::from_raw(NonNull::from(header)) });
+        let cell = NonNull::from(header);
+        // SAFETY: the turn has added a driver, for us, and a holder (invariant 1).
+        run(unsafe { TaskRef::from_raw(cell) });
+        // SAFETY: as above.
+        drop(unsafe { Hold::from_raw(cell) });
     }
 }
 
-/// Does what the claim of `task` demands.
-fn carry_out(task: TaskRef, claim: Claim) {
+/// Does what the claim of `task` demands; gives back what has yielded.
+#[inline]
+fn carry_out(task: TaskRef, claim: Claim) -> Option<TaskRef> {
     let header = task.header();
     match claim {
         // SAFETY: the turn has set RUNNING for us (invariant 2); the vtable is this cell's.
-        Claim::Start => unsafe { (header.vtable.run)(task, true) },
+        Claim::Start => return unsafe { (header.vtable.run)(task, true) },
         // SAFETY: as above.
-        Claim::Poll => unsafe { (header.vtable.run)(task, false) },
+        Claim::Poll => return unsafe { (header.vtable.run)(task, false) },
         // SAFETY: RUNNING is set for us (invariant 2), and a suspended future has its work.
         Claim::Abort(family) => unsafe { abort(header, family) },
         // SAFETY: the turn has cleared WORK for us, which makes the work ours alone.
         Claim::DropWork => unsafe { drop_work(header) },
         Claim::Nothing => {}
     }
+    None
 }
 
 /// Runs a task whose start the caller has claimed.
 pub(super) fn run_claimed(task: TaskRef) {
     let run = task.header().vtable.run;
     // SAFETY: the caller's turn has set RUNNING for this thread (invariant 2).
-    unsafe { run(task, true) }
+    if let Some(again) = unsafe { run(task, true) } {
+        schedule(again, WakeKind::Yielded);
+    }
 }
 
 /// Work that is bound to a thread runs there; the start of a remote one binds it.
@@ -147,7 +166,7 @@ unsafe fn inside<R>(header: &Header, code: impl FnOnce() -> R) -> Result<R, Payl
 /// # Safety
 ///
 /// 1. The cell is a job `Cell<F, T, S>`, and the caller has claimed its start.
-unsafe fn run_job<F, T, S>(task: TaskRef, _first: bool)
+unsafe fn run_job<F, T, S>(task: TaskRef, _first: bool) -> Option<TaskRef>
 where
     F: FnOnce() -> Result<T, JoinError>,
     S: Side + 'static,
@@ -163,12 +182,13 @@ where
     let outcome = ran.unwrap_or_else(|payload| Err(JoinError::panicked(payload)));
     // SAFETY: the work is used up, the slot free, and we own both (invariant 2).
     unsafe { finish::<F, T, S>(task, outcome) }
+    None
 }
 
 /// # Safety
 ///
 /// 1. The cell is a future `Cell<F, F::Output, S>`, and the caller has claimed its poll.
-unsafe fn run_future<F, S>(task: TaskRef, first: bool)
+unsafe fn run_future<F, S>(task: TaskRef, first: bool) -> Option<TaskRef>
 where
     F: Future,
     S: Side + 'static,
@@ -210,10 +230,12 @@ where
     };
     // SAFETY: the work is dropped, the slot free, and we own both (invariant 2).
     unsafe { finish::<F, F::Output, S>(task, outcome) }
+    None
 }
 
-/// The poll said pending: lets go of the future, or does what was asked meanwhile.
-fn suspend(task: TaskRef) {
+/// The poll said pending: lets go of the future, or does what was asked meanwhile. Gives it back
+/// if it is to be polled again.
+fn suspend(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
     if !header.word.peek().has(SUSPENDED) {
         if let Some(home) = header.home() {
@@ -223,10 +245,14 @@ fn suspend(task: TaskRef) {
     }
     match header.word.turn_own(Snapshot::suspend) {
         Suspend::Idle => drop(task),
-        Suspend::Again => schedule(task, WakeKind::Yielded),
-        // SAFETY: RUNNING is still ours (invariant 2), and the future is in its place.
+        Suspend::Again => {
+            tell_helper(header);
+            return Some(task);
+        }
+        // SAFETY: RUNNING is still ours, and the future is in its place.
         Suspend::Abort => unsafe { abort(header, Family::Cancelled) },
     }
+    None
 }
 
 /// Drops the work and publishes an end without a value.
@@ -257,18 +283,26 @@ pub(super) unsafe fn drop_work(header: &Header) {
 
 /// Hands the task to its executor's queue.
 pub(super) fn schedule(task: TaskRef, kind: WakeKind) {
-    let cell = task.cell();
-    // SAFETY: `task` holds the cell; the borrow ends before `task` can be the last reference,
-    // because the queue's own reference is `task` itself.
-    let header = unsafe { cell.as_ref() };
-    let hold = Hold::of(header);
+    let hold = Hold::of(task.header());
+    hand_over(task, hold, kind);
+}
+
+/// The same with a holder that outlasts it: the queue has the driver, and may be done with it
+/// before this returns.
+pub(super) fn hand_over(task: TaskRef, hold: Hold, kind: WakeKind) {
+    let header = hold.header();
     if let Some(queue) = header.queue() {
         queue.schedule(task, kind);
     }
-    // Peeked at after the turn that scheduled the task, on the same word: a helper that is not
-    // seen here has set HELPED after that turn and then sees SCHEDULED itself.
+    tell_helper(header);
+}
+
+/// Wakes the reader that helps, after the move that has scheduled the task.
+#[inline]
+fn tell_helper(header: &Header) {
+    // Peeked at after the move, on the same word: a helper that is not seen here has set HELPED
+    // after it and then sees SCHEDULED itself.
     if header.word.peek().has(HELPED) {
-        end::wake_helper(header);
+        end::wake_reader(header);
     }
-    drop(hold);
 }

@@ -1,7 +1,7 @@
 //! The word of a cell: every move that worker, joiner, canceller, waker and reader compete for.
 //!
 //! ```text
-//!  63            42 41            22 21                                             0
+//!  63            44 43            23 22                                             0
 //! ┌────────────────┬────────────────┬────────────────────────────────────────────────┐
 //! │ holders        │ drivers        │ flags and the family of the outcome            │
 //! └────────────────┴────────────────┴────────────────────────────────────────────────┘
@@ -66,10 +66,13 @@ pub(super) const HELPED: u64 = 1 << 20;
 /// The reader's waker is in its place, and is nobody's until the next move.
 pub(super) const WAITS: u64 = 1 << 21;
 
-const DRIVER: u64 = 1 << 22;
-const DRIVERS: u64 = ((1 << 20) - 1) << 22;
-const HOLDER: u64 = 1 << 42;
-const HOLDERS: u64 = ((1 << 22) - 1) << 42;
+/// Somebody takes the waker out of its place, to call it before the end.
+pub(super) const LENT: u64 = 1 << 22;
+
+const DRIVER: u64 = 1 << 23;
+const DRIVERS: u64 = ((1 << 21) - 1) << 23;
+const HOLDER: u64 = 1 << 44;
+const HOLDERS: u64 = ((1 << 20) - 1) << 44;
 /// Beyond this many references of a kind the process aborts, as with `Arc`.
 const COUNT_MAX: u64 = 1 << 19;
 
@@ -109,7 +112,7 @@ pub(super) enum Suspend {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wake {
-    /// Put it into its executor's queue.
+    /// Put it into its executor's queue. A holder was added for the way there.
     Push,
     Nothing,
 }
@@ -186,6 +189,8 @@ pub(super) enum Leave {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watch {
     Pending,
+    /// Somebody has the place for a moment.
+    Lent,
     /// The end was first. A waker whose place the word knew is the publisher's to call.
     Done,
 }
@@ -339,7 +344,7 @@ impl Snapshot {
         if self.is_idle_future() {
             let next = self.with(SCHEDULED);
             let next = if owned { next } else { next.driver_added() };
-            return (Wake::Push, Some(next));
+            return (Wake::Push, Some(next.holder_added()));
         }
         if self.has(DONE) {
             return (Wake::Nothing, None);
@@ -463,13 +468,25 @@ impl Snapshot {
         (Watch::Pending, Some(self.with(WAITS)))
     }
 
-    /// The reader wants its waker back.
+    /// The reader wants the place of its waker to be its own.
     #[inline]
     pub(super) fn unwatch(self) -> (Watch, Option<Self>) {
         if self.has(DONE) {
             return (Watch::Done, None);
         }
-        (Watch::Pending, Some(self.without(WAITS)))
+        if self.has(LENT) {
+            return (Watch::Lent, None);
+        }
+        (Watch::Pending, self.has(WAITS).then(|| self.without(WAITS)))
+    }
+
+    /// Somebody wants to call the reader's waker before the end; true if the place is theirs until
+    /// they clear `LENT`.
+    pub(super) fn lend(self) -> (bool, Option<Self>) {
+        if self.has(DONE) || !self.has(WAITS) {
+            return (false, None);
+        }
+        (true, Some(self.without(WAITS).with(LENT)))
     }
 
     /// The reader takes the outcome.
@@ -566,7 +583,7 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(u64, &str); 19] = [
+        const NAMES: [(u64, &str); 20] = [
             (STARTED, "started"),
             (PREVENTED, "prevented"),
             (RUNNING, "running"),
@@ -586,6 +603,7 @@ impl fmt::Debug for Snapshot {
             (SOURCE, "source"),
             (HELPED, "helped"),
             (WAITS, "waits"),
+            (LENT, "lent"),
         ];
         let mut set = f.debug_set();
         NAMES

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, Finish, HANDLE, HELPED, HOLDERS, LATE, Leave,
-    ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, SOURCE, STARTED, SUSPENDED,
-    Snapshot, Stop, Suspend, TAKEN, Take, WAITS, WATCHED, WORK, Wake, Watch,
+    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, Finish, HANDLE, HELPED, HOLDERS, LATE, LENT,
+    Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, SOURCE, STARTED,
+    SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take, WAITS, WATCHED, WORK, Wake, Watch,
 };
 use crate::join_error::Family;
 
@@ -20,8 +20,8 @@ fn after<D>(step: (D, Option<Snapshot>)) -> Snapshot {
 fn the_fields_of_the_word_are_disjoint_and_fill_it() {
     let fields = [
         STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN, REPORTED,
-        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, WAITS, FAMILY, DRIVERS,
-        HOLDERS,
+        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, WAITS, LENT, FAMILY,
+        DRIVERS, HOLDERS,
     ];
     let sum = fields.iter().fold(0_u64, |all, field| {
         assert_eq!(all & field, 0, "{field:#x} overlaps");
@@ -229,6 +229,24 @@ fn a_waker_in_its_place_is_given_back_before_the_end_and_called_after_it() {
     let done = done.unwrap();
     assert_eq!(done.watch(), (Watch::Done, None));
     assert_eq!(done.unwatch(), (Watch::Done, None));
+    assert_eq!(
+        running.unwatch(),
+        (Watch::Pending, None),
+        "it is the reader's"
+    );
+}
+
+#[test]
+fn a_waker_that_is_called_before_the_end_is_taken_by_one() {
+    let waits = after(after(Snapshot::born(JOB).claim()).watch());
+    let (ours, lent) = waits.lend();
+    let lent = lent.unwrap();
+    assert!(ours && lent.has(LENT) && !lent.has(WAITS));
+    assert_eq!(lent.lend(), (false, None));
+    assert_eq!(lent.unwatch(), (Watch::Lent, None));
+    let ((old, _), done) = lent.finish(None, true);
+    assert!(!old.has(WAITS), "who has it calls it");
+    assert_eq!(done.unwrap().lend(), (false, None));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::cell::{Cell, Header, VTable};
+use super::cell::{Cell, Header, TaskRef, VTable};
 use super::side::Side;
 use crate::join_error::JoinError;
 
@@ -15,7 +15,7 @@ pub(super) struct Typed<W, T, S>(PhantomData<(W, T, S)>);
 impl<W, T, S: Side + 'static> Typed<W, T, S> {
     /// The functions that do not depend on how the work is run.
     pub(super) const fn table(
-        run: unsafe fn(super::cell::TaskRef, bool),
+        run: unsafe fn(TaskRef, bool) -> Option<TaskRef>,
         is_far: (bool, bool),
         is_job: bool,
     ) -> VTable {

@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::cell::{Header, TaskRef, release_driver};
+use super::cell::{Header, Hold, TaskRef, release_driver};
 use super::run;
 use super::schedule::WakeKind;
 use super::state::{Snapshot, Wake};
@@ -45,11 +45,8 @@ unsafe fn wake(data: *const ()) {
     // SAFETY: this waker is a driver and so holds the cell (invariant 1).
     let header = unsafe { cell.as_ref() };
     match header.word.turn_own(|now: Snapshot| now.wake(true)) {
-        Wake::Push => {
-            // SAFETY: our driver goes along into the queue (invariant 1).
-            let task = unsafe { TaskRef::from_raw(cell) };
-            run::schedule(task, WakeKind::Woken);
-        }
+        // SAFETY: our driver goes along into the queue, and the turn has added a holder.
+        Wake::Push => unsafe { push(cell) },
         // SAFETY: this waker owns one driver (invariant 1) and is used up.
         Wake::Nothing => unsafe { release_driver(cell) },
     }
@@ -63,10 +60,20 @@ unsafe fn wake_by_ref(data: *const ()) {
     // SAFETY: this waker is a driver, or borrows one: it holds the cell (invariant 1).
     let header = unsafe { cell.as_ref() };
     if header.word.turn(|now: Snapshot| now.wake(false)) == Wake::Push {
-        // SAFETY: the turn has added a driver, for the queue (invariant 1).
-        let task = unsafe { TaskRef::from_raw(cell) };
-        run::schedule(task, WakeKind::Woken);
+        // SAFETY: the turn has added a driver, for the queue, and a holder (invariant 1).
+        unsafe { push(cell) }
     }
+}
+
+/// # Safety
+///
+/// 1. The caller owns a driver and a holder of the live cell, and gives up both.
+unsafe fn push(cell: NonNull<Header>) {
+    // SAFETY: duty 1: the driver.
+    let task = unsafe { TaskRef::from_raw(cell) };
+    // SAFETY: duty 1: the holder.
+    let hold = unsafe { Hold::from_raw(cell) };
+    run::hand_over(task, hold, WakeKind::Woken);
 }
 
 /// # Safety

@@ -4,8 +4,9 @@
 //!
 //! | word              | the waker's place is                            |
 //! |-------------------|-------------------------------------------------|
-//! | not `WAITS`       | the reader's                                    |
+//! | neither           | the reader's                                    |
 //! | `WAITS`           | nobody's; the reader moves to have it back      |
+//! | `LENT`            | of the one who set it, to call the waker early  |
 //! | `WAITS` and `DONE` | the publisher's, whose move met `WAITS`        |
 //!
 //! The callbacks are in a list behind a lock that is held for a few instructions; the word says
@@ -16,7 +17,6 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::task::Waker;
 
 use super::cell::TaskRef;
 use super::schedule::Completion;
@@ -27,8 +27,6 @@ pub(crate) enum Callback {
     Call(Box<dyn FnOnce(Completion) + Send>),
     /// The next job of a chain.
     Next(TaskRef),
-    /// Nothing at the end: a reader that helps is woken whenever the task is scheduled.
-    Helper(Waker),
 }
 
 impl fmt::Debug for Callback {
@@ -36,7 +34,6 @@ impl fmt::Debug for Callback {
         f.write_str(match self {
             Self::Call(_) => "Call(<closure>)",
             Self::Next(_) => "Next",
-            Self::Helper(_) => "Helper",
         })
     }
 }
@@ -54,22 +51,6 @@ pub(super) struct Watchers {
 impl Watchers {
     pub(super) fn add(&mut self, callback: Callback) {
         self.callbacks.get_or_insert_default().push(callback);
-    }
-
-    /// The waker of the reader that helps, which is the crate's own: it may be cloned here.
-    pub(super) fn helper(&self) -> Option<Waker> {
-        let mut list = self.callbacks.iter().flat_map(|list| list.iter());
-        list.find_map(|callback| match callback {
-            Callback::Helper(waker) => Some(waker.clone()),
-            _ => None,
-        })
-    }
-
-    /// The helper goes; its waker too, which is the crate's own.
-    pub(super) fn forget_helper(&mut self) {
-        if let Some(list) = &mut self.callbacks {
-            list.retain(|callback| !matches!(callback, Callback::Helper(_)));
-        }
     }
 
     pub(super) fn take_callbacks(&mut self) -> Vec<Callback> {
