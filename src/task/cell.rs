@@ -22,10 +22,11 @@ use super::schedule::{Completion, Home, Schedule, WakeKind};
 use super::side::{Origin, Side};
 use super::span::Span;
 use super::state::{
-    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, Snapshot, WORK, Word,
+    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, Snapshot, WORK,
 };
 use super::unhandled;
 use super::watch::{Callback, Watchers};
+use super::word::Word;
 use crate::base::contain::contained_drop;
 use crate::base::sync::{Arc, Mutex, UnsafeCell};
 use crate::context::Context;

@@ -82,7 +82,7 @@ fn published(header: &Header, old: Snapshot, output: bool, how: Completion) {
         unsafe { discard_output(header, how) };
     }
     if old.has(WAITS) {
-        // SAFETY: the publishing turn met WAITS, so the waker's place is ours.
+        // SAFETY: the publishing turn met WAITS, so the waker's place is ours (invariant 7).
         let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
         call_waker(header, waker);
     }
@@ -141,7 +141,7 @@ pub(super) fn wake_reader(header: &Header) {
     if !header.word.turn(Snapshot::lend) {
         return;
     }
-    // SAFETY: the turn has set LENT, so the waker's place is ours until it is cleared.
+    // SAFETY: the turn has set LENT: the waker's place is ours until it is cleared (invariant 7).
     let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
     header.word.clear(LENT);
     call_waker(header, waker);
@@ -191,7 +191,7 @@ pub(super) unsafe fn watch(header: &Header, waker: &Waker) -> bool {
         Watch::Pending => {}
     }
     // SAFETY: the word says neither WAITS nor LENT, so the waker's place is the reader's, as whom
-    // the caller speaks (duty 1).
+    // the caller speaks (duty 1, invariant 7).
     let known = header.waker.with(|place| unsafe { (*place).as_ref() });
     if !known.is_some_and(|known| known.will_wake(waker)) {
         let waker = waker.clone();

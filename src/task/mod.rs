@@ -33,6 +33,8 @@
 //!    get there any more is leaked, never dropped elsewhere.
 //! 6. No user code runs with a lock held: not the work, not a waker's `clone`, `wake` or `drop`,
 //!    not a callback, not a destructor. Panics of all of them are contained.
+//! 7. The place of the reader's waker has one owner at a time, as `WAITS`, `LENT` and `DONE` say
+//!    ([`watch`]).
 //!
 //! # Ordering
 //!
@@ -62,6 +64,7 @@ mod typed;
 mod unhandled;
 mod waker;
 mod watch;
+mod word;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -12,15 +12,12 @@
 //! drivers together count as one.
 //!
 //! Each transition is a pure function from a [`Snapshot`] to the caller's duty and the next
-//! snapshot; [`Word::turn`] is the one compare-exchange loop. Every successful turn is AcqRel,
-//! also one that changes nothing: a redundant wake publishes what its caller wrote before it.
-//! [`Word::turn_own`] spares who is alone with the cell the compare-exchange.
+//! snapshot, which the [word](super::word) then becomes.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::join_error::Family;
 
 /// Claimed to run: by a worker, a joiner in its place, or `Promise::start`.
@@ -78,7 +75,7 @@ const COUNT_MAX: u64 = 1 << 19;
 
 /// What the word said at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Snapshot(u64);
+pub(super) struct Snapshot(pub(super) u64);
 
 /// Duty of a runner that asked for the work.
 #[must_use]
@@ -225,11 +222,11 @@ impl Snapshot {
         (self.0 & HOLDERS) / HOLDER
     }
 
-    fn with(self, flags: u64) -> Self {
+    pub(super) fn with(self, flags: u64) -> Self {
         Self(self.0 | flags)
     }
 
-    fn without(self, flags: u64) -> Self {
+    pub(super) fn without(self, flags: u64) -> Self {
         Self(self.0 & !flags)
     }
 
@@ -575,7 +572,7 @@ impl Snapshot {
 
     /// Is there one reference, that of the party who asks?
     #[inline]
-    fn is_alone(self) -> bool {
+    pub(super) fn is_alone(self) -> bool {
         // All drivers together are one holder.
         self.holders() == 1 && self.drivers() <= 1
     }
@@ -618,81 +615,6 @@ impl fmt::Debug for Snapshot {
         set.entry(&format_args!("{} drivers", self.drivers()));
         set.entry(&format_args!("{} holders", self.holders()));
         set.finish()
-    }
-}
-
-/// The atomic word.
-#[derive(Debug)]
-pub(super) struct Word(AtomicU64);
-
-impl Word {
-    pub(super) fn new(born: Snapshot) -> Self {
-        Self(AtomicU64::new(born.0))
-    }
-
-    /// What the word says, with everything that was published before it said so.
-    #[inline]
-    pub(super) fn load(&self) -> Snapshot {
-        // Ordering: Acquire pairs with the Release of every turn.
-        Snapshot(self.0.load(Ordering::Acquire))
-    }
-
-    /// What the word says; publishes and sees nothing else.
-    #[inline]
-    pub(super) fn peek(&self) -> Snapshot {
-        // Ordering: Relaxed: for questions whose answer may be old when it arrives.
-        Snapshot(self.0.load(Ordering::Relaxed))
-    }
-
-    /// Makes the transition that `step` finds for the word as it is. The loop of the house.
-    #[inline]
-    pub(super) fn turn<D>(&self, step: impl Fn(Snapshot) -> (D, Option<Snapshot>)) -> D {
-        let mut now = self.load();
-        loop {
-            let (duty, next) = step(now);
-            let Some(next) = next else { return duty };
-            // Ordering: Release publishes what the party wrote before its move (the slot, a
-            // waker's data); Acquire takes over what the parties before it published.
-            match self
-                .0
-                .compare_exchange_weak(now.0, next.0, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return duty,
-                Err(changed) => now = Snapshot(changed),
-            }
-        }
-    }
-
-    /// The same for a party whose reference is its own, so that no other thread uses that one:
-    /// where it is the only reference, nobody else can move, and a store will do.
-    #[inline]
-    pub(super) fn turn_own<D>(&self, step: impl Fn(Snapshot) -> (D, Option<Snapshot>)) -> D {
-        let now = self.load();
-        if !now.is_alone() {
-            return self.turn(step);
-        }
-        let (duty, next) = step(now);
-        if let Some(next) = next {
-            // Ordering: Relaxed: whoever sees the word next is this thread, or gets a reference
-            // from it; what was published before came with the load.
-            self.0.store(next.0, Ordering::Relaxed);
-        }
-        duty
-    }
-
-    /// Makes the change and tells what the word said before.
-    pub(super) fn change(&self, step: impl Fn(Snapshot) -> Snapshot) -> Snapshot {
-        self.turn(|now| (now, Some(step(now))))
-    }
-
-    /// Clears `flag` and tells what the word said before.
-    pub(super) fn clear(&self, flag: u64) -> Snapshot {
-        self.change(|now| now.without(flag))
-    }
-
-    /// Sets `flag` and tells what the word said before.
-    pub(super) fn set(&self, flag: u64) -> Snapshot {
-        self.change(|now| now.with(flag))
     }
 }
 

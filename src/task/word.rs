@@ -1,0 +1,85 @@
+//! The atomic word, and how it moves from one [`Snapshot`] to the next.
+//!
+//! [`Word::turn`] is the one compare-exchange loop. Every successful turn is AcqRel, also one that
+//! changes nothing: a redundant wake publishes what its caller wrote before it.
+//! [`Word::turn_own`] spares who is alone with the cell the compare-exchange.
+
+#![forbid(unsafe_code)]
+
+use super::state::Snapshot;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
+
+/// The atomic word.
+#[derive(Debug)]
+pub(super) struct Word(AtomicU64);
+
+impl Word {
+    pub(super) fn new(born: Snapshot) -> Self {
+        Self(AtomicU64::new(born.0))
+    }
+
+    /// What the word says, with everything that was published before it said so.
+    #[inline]
+    pub(super) fn load(&self) -> Snapshot {
+        // Ordering: Acquire pairs with the Release of every turn.
+        Snapshot(self.0.load(Ordering::Acquire))
+    }
+
+    /// What the word says; publishes and sees nothing else.
+    #[inline]
+    pub(super) fn peek(&self) -> Snapshot {
+        // Ordering: Relaxed: for questions whose answer may be old when it arrives.
+        Snapshot(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Makes the transition that `step` finds for the word as it is. The loop of the house.
+    #[inline]
+    pub(super) fn turn<D>(&self, step: impl Fn(Snapshot) -> (D, Option<Snapshot>)) -> D {
+        let mut now = self.load();
+        loop {
+            let (duty, next) = step(now);
+            let Some(next) = next else { return duty };
+            // Ordering: Release publishes what the party wrote before its move (the slot, a
+            // waker's data); Acquire takes over what the parties before it published.
+            match self
+                .0
+                .compare_exchange_weak(now.0, next.0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return duty,
+                Err(changed) => now = Snapshot(changed),
+            }
+        }
+    }
+
+    /// The same for a party whose reference is its own, so that no other thread uses that one:
+    /// where it is the only reference, nobody else can move, and a store will do.
+    #[inline]
+    pub(super) fn turn_own<D>(&self, step: impl Fn(Snapshot) -> (D, Option<Snapshot>)) -> D {
+        let now = self.load();
+        if !now.is_alone() {
+            return self.turn(step);
+        }
+        let (duty, next) = step(now);
+        if let Some(next) = next {
+            // Ordering: Relaxed: whoever sees the word next is this thread, or gets a reference
+            // from it; what was published before came with the load.
+            self.0.store(next.0, Ordering::Relaxed);
+        }
+        duty
+    }
+
+    /// Makes the change and tells what the word said before.
+    pub(super) fn change(&self, step: impl Fn(Snapshot) -> Snapshot) -> Snapshot {
+        self.turn(|now| (now, Some(step(now))))
+    }
+
+    /// Clears `flag` and tells what the word said before.
+    pub(super) fn clear(&self, flag: u64) -> Snapshot {
+        self.change(|now| now.without(flag))
+    }
+
+    /// Sets `flag` and tells what the word said before.
+    pub(super) fn set(&self, flag: u64) -> Snapshot {
+        self.change(|now| now.with(flag))
+    }
+}
