@@ -11,7 +11,7 @@ use super::line::{Entrance, Entry, Shared};
 use crate::base::sync::Arc;
 use crate::entered::Parking;
 use crate::error::SubmitError;
-use crate::promise::JoinHandle;
+use crate::promise::{Awaiting, Awaits, JoinHandle};
 use crate::task::Waits;
 
 /// Resolves once the job has its place; see [`aadd_task`].
@@ -56,6 +56,7 @@ impl<T> AddTask<T> {
     /// Goes in, and blocks this thread until there is room.
     pub(super) fn blocking(mut self) -> Result<JoinHandle<T>, SubmitError> {
         let parking = Parking::current();
+        let _awaiting = Awaiting::begin(Awaits::Wait);
         let mut answer = None;
         let look = || {
             answer = self.look(parking.waker(), Waits::Thread);
@@ -83,6 +84,7 @@ impl<T> AddTask<T> {
                         let entrance = self.shared.enter_or_wait(full, waker.clone(), waits);
                         if let Entrance::Wait(arrival) = entrance {
                             self.stage = Stage::Waiting(arrival);
+                            self.shared.note_awaited();
                             return None;
                         }
                         let answer = self.entered(entrance);
@@ -91,7 +93,10 @@ impl<T> AddTask<T> {
                 }
             }
             Stage::Waiting(arrival) => {
-                let answer = self.shared.look(arrival, waker)?;
+                let Some(answer) = self.shared.look(arrival, waker) else {
+                    self.shared.note_awaited();
+                    return None;
+                };
                 self.stage = Stage::Over;
                 Some(match answer {
                     Ok(()) => Ok(self.handle()),

@@ -41,7 +41,7 @@ use crate::entered::thread_key;
 use crate::error::SubmitError;
 use crate::executor::{Executor, Job};
 use crate::pool::ThreadPool;
-use crate::promise::JoinHandle;
+use crate::promise::{JoinHandle, waited_for_work};
 use crate::task::{self, Hold, Home, Schedule, TaskRef, Waits, WakeKind, report_failure};
 
 /// What the queue and its jobs share.
@@ -458,6 +458,11 @@ impl Shared {
         slots
             .map(|(ticket, hold)| (*ticket, hold.clone()))
             .collect()
+    }
+
+    /// Who waits here may be the only worker left that could run what has a slot.
+    pub(super) fn note_awaited(&self) {
+        waited_for_work(|| self.slots().into_iter().map(|(_, hold)| hold).collect());
     }
 
     /// Takes nothing more; `CancelPending` also cancels the line.

@@ -34,7 +34,7 @@ use crate::entered::Parking;
 use crate::error::SubmitError;
 use crate::executor::{Executor, Job};
 use crate::pool::ThreadPool;
-use crate::promise::JoinHandle;
+use crate::promise::{Awaiting, Awaits, JoinHandle};
 use crate::task::Waits;
 use line::Shared;
 
@@ -301,6 +301,7 @@ impl AsyncExecutionQueue {
         self.shared.seal(mode);
         let parking = Parking::current();
         let mut closing = Closing::of(&self.shared);
+        let _awaiting = Awaiting::begin(Awaits::Wait);
         parking.wait_until(|| closing.look(parking.waker(), Waits::Thread), None);
     }
 
@@ -354,7 +355,11 @@ impl<'a> Closing<'a> {
     }
 
     fn look(&mut self, waker: &Waker, waits: Waits) -> bool {
-        self.shared.look_for_end(&mut self.key, waker, waits)
+        let over = self.shared.look_for_end(&mut self.key, waker, waits);
+        if !over {
+            self.shared.note_awaited();
+        }
+        over
     }
 }
 

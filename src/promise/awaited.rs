@@ -146,12 +146,28 @@ pub(super) fn waited_for<T>(reader: &Reader<T>) {
     }
 }
 
-/// Notes the root of what is awaited, if this worker might have to run it.
-fn note<T>(mut place: Place, reader: &Reader<T>) {
-    let Some(pool) = place.pool else { return };
-    let Some(root) = reader.chain().root else {
+/// The same for work that has to end before this thread goes on, and that has no handle here.
+pub(crate) fn waited_for_work(work: impl FnOnce() -> Vec<Hold>) {
+    let Some(place) = place().filter(|place| place.pool.is_some()) else {
         return;
     };
+    for hold in work() {
+        note_root(place, hold);
+    }
+}
+
+/// Notes the root of what is awaited, if this worker might have to run it.
+fn note<T>(place: Place, reader: &Reader<T>) {
+    if place.pool.is_none() {
+        return;
+    }
+    if let Some(root) = reader.chain().root {
+        note_root(place, root);
+    }
+}
+
+fn note_root(mut place: Place, root: Hold) {
+    let Some(pool) = place.pool else { return };
     let may_come = root.origin().home == Home::Pool(pool) || root.late_home().is_some();
     if !may_come {
         return;

@@ -37,4 +37,4 @@ pub use unhandled::handle_future_exception;
 pub use wrapper::FutureWrapper;
 pub use writer::{Cancelled, Promise, promise};
 
-pub(crate) use awaited::{Awaiting, Awaits, awaits_work, run_awaited};
+pub(crate) use awaited::{Awaiting, Awaits, awaits_work, run_awaited, waited_for_work};

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use portage::execution_queue::{AsyncExecutionQueue, Close};
-use portage::{EventLoop, JoinError, SubmitError, block_on};
+use portage::{EventLoop, JoinError, JoinHandle, SubmitError, block_on};
 
 use crate::kit::{Gate, watchdog};
 use crate::{TICK, pool, queue};
@@ -232,4 +232,48 @@ fn blocking_on_the_thread_of_the_loop_that_runs_the_jobs_is_refused() {
         refused.len()
     });
     assert_eq!(refused.unwrap(), 2);
+}
+
+/// The worker that waits for room, or for the end, is the only one that could run the jobs.
+#[test]
+fn the_only_worker_may_wait_for_room_and_for_the_end() {
+    let _watchdog = watchdog(30);
+    let workers = pool(1);
+    let queue = AsyncExecutionQueue::builder()
+        .executor(Arc::new(workers.clone()))
+        .capacity(2)
+        .build()
+        .expect("legal sizes");
+    let queue = Arc::new(queue);
+    let own = queue.clone();
+    let blocking = workers.spawn_blocking(move || {
+        let jobs: Vec<_> = (0..6)
+            .map(|i| own.add_task(move || i).expect("room"))
+            .collect();
+        own.close(Close::Drain);
+        jobs.iter().all(JoinHandle::is_finished)
+    });
+    assert!(blocking.wait().expect("no panic"));
+
+    let queue = AsyncExecutionQueue::builder()
+        .executor(Arc::new(workers.clone()))
+        .capacity(1)
+        .build()
+        .expect("legal sizes");
+    let awaiting = workers.spawn_blocking(move || {
+        block_on(async {
+            let mut jobs = Vec::new();
+            for i in 0..6 {
+                jobs.push(
+                    queue
+                        .aadd_task_async(move || async move { i })
+                        .await
+                        .expect("room"),
+                );
+            }
+            queue.aclose(Close::Drain).await;
+            jobs.iter().all(JoinHandle::is_finished)
+        })
+    });
+    assert!(awaiting.wait().expect("no panic"));
 }
