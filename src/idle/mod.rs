@@ -132,6 +132,7 @@ impl Idle {
     }
 
     /// S2 and S3, after the push: claims a sleeper unless somebody searches.
+    #[inline]
     pub(crate) fn claim(&self) -> Claim {
         // Ordering: S2, pairs with the fences in `sleep` and `found`.
         fence(Ordering::SeqCst);

@@ -16,7 +16,7 @@
 //! searches and somebody sleeps; and no shared read-modify-write for the counts of the worker
 //! that runs it.
 
-// `builder` asks for a pool, `shared` is its state, `worker` a thread's life, `seat` what others
+// `builder` asks for a pool, `shared` is its state, `caller` who submits, `worker` a thread's life, `seat` what others
 // see of a worker, `guard` who looks after one, `home` what tasks see of the pool. `census` and
 // `seal` are its two words. `elastic`, `evidence`, `growth` and `watchdog` decide on threads, `registry` knows the
 // suspended tasks, `stranded` the workers that nobody else can help, `shutdown` and `metrics` are
@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod caller;
 mod census;
 mod elastic;
 mod evidence;
@@ -50,7 +51,7 @@ use std::time::Duration;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
 use crate::base::clock::deadline_after;
-use crate::base::count::{SHARDS, shard};
+use crate::base::count::SHARDS;
 use crate::base::fork;
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
@@ -59,7 +60,8 @@ use crate::event_loop::thread_loop_home;
 use crate::executor::{Drives, Executor, Job};
 use crate::promise::JoinHandle;
 use crate::spawn;
-use crate::task::Schedule;
+use crate::task::{Schedule, TaskRef};
+use caller::Caller;
 use home::{Door, Nowhere, Pinned};
 use seal::Phase;
 use shared::{Refusal, Shared};
@@ -213,9 +215,21 @@ impl ThreadPool {
         &self.lease.shared
     }
 
-    fn home(&self) -> Arc<dyn Schedule> {
-        let door = worker::with_worker(self.shared().id, |worker| worker.door.clone());
-        door.unwrap_or_else(|| self.lease.doors[shard()].clone())
+    /// Who submits, and the home of what it submits.
+    #[inline]
+    fn caller(&self) -> (Caller, Arc<dyn Schedule>) {
+        let caller = Caller::of(self.shared());
+        let home = caller.home(&self.lease.doors);
+        (caller, home)
+    }
+
+    /// Counts and queues what was admitted, and gets somebody to run it.
+    #[inline]
+    fn push(&self, caller: &Caller, task: TaskRef) {
+        let shared = self.shared();
+        caller.count_submitted(shared, 1);
+        caller.put(shared, task);
+        shared.after_push();
     }
 
     /// Runs a closure that may block, on a thread of the pool.
@@ -252,9 +266,9 @@ impl ThreadPool {
             task.shut_down();
             return handle;
         }
-        let (task, handle) = spawn::job(self.home(), None, f);
-        shared.count_submitted(1);
-        shared.push(task);
+        let (caller, home) = self.caller();
+        let (task, handle) = spawn::job(home, None, f);
+        self.push(&caller, task);
         handle
     }
 
@@ -289,9 +303,9 @@ impl ThreadPool {
         if let Err(refusal) = shared.admit() {
             return Err(refusal.with(Job::new(f).0));
         }
-        let (task, handle) = spawn::job(self.home(), None, f);
-        shared.count_submitted(1);
-        shared.push(task);
+        let (caller, home) = self.caller();
+        let (task, handle) = spawn::job(home, None, f);
+        self.push(&caller, task);
         Ok(handle)
     }
 
@@ -331,9 +345,9 @@ impl ThreadPool {
             task.shut_down();
             return handle;
         }
-        let (task, handle) = spawn::future(self.home(), future);
-        shared.count_submitted(1);
-        shared.push(task);
+        let (caller, home) = self.caller();
+        let (task, handle) = spawn::future(home, future);
+        self.push(&caller, task);
         handle
     }
 
@@ -373,8 +387,7 @@ impl ThreadPool {
         }
         let home = Arc::new(Pinned::new(shared.clone()));
         let (task, handle) = spawn::remote(home, Some(thread_loop_home), create);
-        shared.count_submitted(1);
-        shared.push(task);
+        self.push(&Caller::of(shared), task);
         handle
     }
 
@@ -408,18 +421,15 @@ impl ThreadPool {
         }
         let shared = self.shared();
         let admitted = shared.admit().is_ok();
-        let home = if admitted {
-            self.home()
-        } else {
-            Nowhere::home()
-        };
+        let (caller, home) = self.caller();
         if admitted {
-            shared.count_submitted(jobs.len() as u64);
+            caller.count_submitted(shared, jobs.len() as u64);
         }
+        let home = if admitted { home } else { Nowhere::home() };
         for f in jobs {
             let (task, handle) = spawn::job(home.clone(), None, f);
             if admitted {
-                shared.put(task);
+                caller.put(shared, task);
             } else {
                 task.shut_down();
             }
@@ -556,17 +566,19 @@ impl Executor for ThreadPool {
         if let Err(refusal) = shared.admit() {
             return Err(refusal.with(job));
         }
-        shared.count_submitted(1);
+        let (caller, door) = self.caller();
+        caller.count_submitted(shared, 1);
         let home = if job.is_future() {
             Arc::new(Pinned::new(shared.clone()))
         } else {
-            self.home()
+            door
         };
         if job.assign(home) {
-            shared.push(job.into_task());
+            caller.put(shared, job.into_task());
+            shared.after_push();
         } else {
             // Its handle has cancelled it: it is nobody's.
-            shared.uncount_submitted();
+            caller.uncount_submitted(shared);
         }
         Ok(())
     }

@@ -118,7 +118,7 @@ impl Shared {
             Phase::Open if self.is_left_behind() => return Err(Refusal::Broken),
             Phase::Open => {}
             // What running jobs of the pool submit.
-            Phase::Drain if with_worker(self.id, |_| ()).is_some() => return Ok(()),
+            Phase::Drain if worker::is_worker_of(self.id) => return Ok(()),
             Phase::Drain | Phase::Cancel | Phase::Closed => return Err(Refusal::ShutDown),
             Phase::Broken if self.is_stopped() => return Err(Refusal::ShutDown),
             Phase::Broken => return Err(Refusal::Broken),
@@ -132,49 +132,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Counts a job as submitted. Before it can be cancelled or run.
-    #[inline]
-    pub(super) fn count_submitted(&self, count: u64) {
-        let counted = with_worker(self.id, |worker| worker.seat.tally.submitted.add(count));
-        if counted.is_none() {
-            self.outside.submitted.add(count);
-        }
-    }
-
-    /// Takes the count of one back that turned out to be nobody's.
-    pub(super) fn uncount_submitted(&self) {
-        self.count_submitted(1_u64.wrapping_neg());
-    }
-
     /// Has a shutdown begun, or the last handle gone?
     pub(super) fn is_stopped(&self) -> bool {
         // Ordering: Acquire pairs with `stop`: a refusal is seen after the call of a shutdown.
         self.stopped.load(Ordering::Acquire)
-    }
-
-    /// Queues a new job or task that was admitted and counted.
-    #[inline]
-    pub(super) fn push(self: &Arc<Self>, task: TaskRef) {
-        self.put(task);
-        self.after_push();
-    }
-
-    /// Queues without waking anybody: [`Shared::after_push`] follows.
-    #[inline]
-    pub(super) fn put(&self, task: TaskRef) {
-        // One worker alone keeps the order of all submissions.
-        if self.settings.core == 1 {
-            return self.injector.push(task);
-        }
-        let mut task = Some(task);
-        with_worker(self.id, |worker| {
-            task.take()
-                .into_iter()
-                .for_each(|task| worker.local.push(task));
-        });
-        if let Some(task) = task {
-            self.injector.push(task);
-        }
     }
 
     /// Heeds the seal, then gets somebody to work.

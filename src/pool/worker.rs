@@ -72,6 +72,11 @@ local! {
     static HERE: RefCell<Option<Rc<Worker>>> = RefCell::new(None);
 }
 
+local! {
+    /// The pool of the worker in [`HERE`], or zero: what most threads are asked and say no to.
+    static POOL: Cell<u64> = Cell::new(0);
+}
+
 /// What only the worker's own thread touches.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
@@ -122,11 +127,23 @@ enum Next {
 /// Calls `f` with the worker of this pool that this thread is.
 #[inline]
 pub(super) fn with_worker<R>(pool: u64, f: impl FnOnce(&Worker) -> R) -> Option<R> {
-    HERE.try_with(|here| match &*here.borrow() {
-        Some(worker) if worker.shared.id == pool => Some(f(worker)),
-        _ => None,
-    })
-    .unwrap_or_default()
+    if !is_worker_of(pool) {
+        return None;
+    }
+    HERE.try_with(|here| here.borrow().as_deref().map(f))
+        .unwrap_or_default()
+}
+
+/// Is this thread a worker of this pool?
+#[inline]
+pub(super) fn is_worker_of(pool: u64) -> bool {
+    POOL.try_with(|here| here.get() == pool).unwrap_or(false)
+}
+
+/// The worker of this pool that this thread is.
+#[inline]
+pub(super) fn of(pool: u64) -> Option<Rc<Worker>> {
+    if is_worker_of(pool) { current() } else { None }
 }
 
 /// The worker that this thread is, of whatever pool.
@@ -142,6 +159,7 @@ pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
     let worker = Worker::arrive(shared, pass);
     let guard = entered::enter_worker(worker.clone());
     let _ = HERE.try_with(|here| here.replace(Some(worker.clone())));
+    let _ = POOL.try_with(|here| here.set(shared.id));
     let fit = worker.call_hook(shared.settings.on_start.as_ref());
     let retired = if fit {
         worker.work()
@@ -152,6 +170,7 @@ pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
     };
     worker.driver.close();
     let _ = worker.call_hook(shared.settings.on_stop.as_ref());
+    let _ = POOL.try_with(|here| here.set(0));
     let _ = HERE.try_with(|here| here.replace(None));
     drop(guard);
     worker.depart(pass, retired);
