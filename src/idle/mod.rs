@@ -49,6 +49,10 @@
 //! [`Found::PassOn`] wakes the next one while there is more. A worker that goes to sleep while
 //! others search may skip W3 for the same reason.
 //!
+//! One searcher is enough for the proof, not for the clock: it may have been woken onto a CPU that
+//! somebody else has. [`Idle::claim_another`] adds a second one beside it, counted like the first;
+//! the proof speaks of the last searcher, however many there are.
+//!
 //! A worker whose keep-alive runs out, [`Idle::withdraw`]s: it leaves only if it could take its
 //! own bit back. A submitter after that sees no bit and knows that it must not count on it.
 //!
@@ -72,7 +76,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::base::sync::atomic::{Ordering, fence};
 use sleepers::Sleepers;
-use word::{BITS, ClaimStep, Word};
+use word::{BITS, ClaimStep, Snapshot, Word};
 
 /// Who sleeps and who searches in one pool.
 #[derive(Debug)]
@@ -136,8 +140,19 @@ impl Idle {
     pub(crate) fn claim(&self) -> Claim {
         // Ordering: S2, pairs with the fences in `sleep` and `found`.
         fence(Ordering::SeqCst);
+        self.claim_by(Snapshot::claim)
+    }
+
+    /// Claims a sleeper though somebody searches, because that one does not come: it was woken
+    /// and has no CPU. Never needed for a wake not to be lost; after [`Claim::Searching`].
+    pub(crate) fn claim_another(&self) -> Claim {
+        self.claim_by(Snapshot::claim_another)
+    }
+
+    #[inline]
+    fn claim_by(&self, step: fn(Snapshot) -> ClaimStep) -> Claim {
         let mut wake = None;
-        let claimed = self.word.change(|state| match state.claim() {
+        let claimed = self.word.change(|state| match step(state) {
             ClaimStep::Wake(index, next) => {
                 wake = Some(index);
                 Some(next)
@@ -146,7 +161,7 @@ impl Idle {
         });
         match (claimed, wake) {
             (Ok(_), Some(index)) => Claim::Wake(index),
-            (Err(seen), _) if seen.searching() > 0 => Claim::Searching,
+            (Err(seen), _) if step(seen) == ClaimStep::Searching => Claim::Searching,
             _ if self.above.len() == 0 => Claim::Nobody,
             _ => match self.above.pop(|| self.join()) {
                 Some(index) => Claim::Wake(index),
@@ -278,6 +293,18 @@ mod tests {
             assert_eq!(idle.claim(), Claim::Searching);
         }
         assert_eq!((idle.sleeping(), idle.searching()), (2, 1));
+    }
+
+    #[test]
+    fn another_one_can_be_claimed_while_one_searches() {
+        let idle = asleep([0, 1, 50]);
+        assert_eq!(idle.claim(), Claim::Wake(0));
+        assert_eq!(idle.claim_another(), Claim::Wake(1));
+        assert_eq!(idle.claim_another(), Claim::Wake(50));
+        assert_eq!(idle.claim_another(), Claim::Nobody);
+        assert_eq!((idle.sleeping(), idle.searching()), (0, 3));
+        assert_eq!((idle.found(), idle.found()), (Found::Go, Found::Go));
+        assert_eq!(idle.found(), Found::PassOn);
     }
 
     #[test]

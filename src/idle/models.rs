@@ -204,6 +204,28 @@ fn loom_idle_dependent_jobs_get_both_workers() {
     });
 }
 
+/// Question: does a second claim beside a searcher keep the counts, and get its job run?
+///
+/// Bound: one submitter that claims one more for its second job, two workers, two jobs of which
+/// each waits for the other to begin; two preemptions.
+///
+/// Must fail when: a claim does not count the claimed as searching.
+#[test]
+fn loom_idle_a_second_claim_beside_a_searcher_is_counted() {
+    model(2, || {
+        let (toy, parkers) = Toy::new(2, 2);
+        let workers = toy.start(parkers);
+        toy.push(Work::AwaitBegun(2));
+        toy.queue.push(Work::AwaitBegun(2));
+        if toy.wake_one() == Claim::Searching {
+            if let Claim::Wake(index) = toy.idle.claim_another() {
+                toy.workers[index].unpark();
+            }
+        }
+        workers.into_iter().for_each(|w| w.join().unwrap());
+    });
+}
+
 /// Question: does one wake for a whole batch get every worker going?
 ///
 /// Bound: two workers that begin anywhere, a batch of two jobs that wait for each other;

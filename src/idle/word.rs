@@ -59,10 +59,17 @@ impl Snapshot {
 
     /// Claims the sleeper with the lowest index, unless somebody searches.
     pub(super) fn claim(self) -> ClaimStep {
-        let mask = self.0 & MASK;
         if self.searching() > 0 {
             ClaimStep::Searching
-        } else if mask == 0 {
+        } else {
+            self.claim_another()
+        }
+    }
+
+    /// Claims the sleeper with the lowest index, whoever searches.
+    pub(super) fn claim_another(self) -> ClaimStep {
+        let mask = self.0 & MASK;
+        if mask == 0 {
             ClaimStep::NoBit
         } else {
             let index = mask.trailing_zeros() as usize;
@@ -177,6 +184,16 @@ mod tests {
         let state = NONE.asleep(0).joined();
         assert_eq!(state.claim(), ClaimStep::Searching);
         assert!(matches!(state.left().claim(), ClaimStep::Wake(0, _)));
+    }
+
+    #[test]
+    fn another_is_claimed_beside_the_one_that_searches() {
+        let state = NONE.asleep(2).asleep(4).joined();
+        let ClaimStep::Wake(2, next) = state.claim_another() else {
+            panic!("{:?}", state.claim_another());
+        };
+        assert_eq!((next.idle(), next.searching()), (1, 2));
+        assert_eq!(NONE.joined().claim_another(), ClaimStep::NoBit);
     }
 
     #[test]

@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod called;
 mod caller;
 mod census;
 mod elastic;

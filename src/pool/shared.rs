@@ -25,6 +25,7 @@ use crate::base::sync::{Arc, Mutex};
 use crate::idle::{Claim, Idle};
 use crate::pool::LeaseSlot;
 use crate::pool::builder::Settings;
+use crate::pool::called::Called;
 use crate::pool::census::Census;
 use crate::pool::elastic::Limits;
 use crate::pool::growth::{Counts, Ground, Growth};
@@ -37,6 +38,9 @@ use crate::pool::shutdown::Waiters;
 use crate::pool::worker::{self, with_worker};
 use crate::queue::injector::Injector;
 use crate::task::{Ended, TaskRef, WakeKind};
+
+/// Of so few jobs that wait for the one that was woken, each looks how long that takes.
+const FEW: usize = 8;
 
 /// Why a job is not taken.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) epoch: Instant,
     pub(super) idle: Idle,
+    /// Since when the one that searches has been awaited.
+    pub(super) called: Called,
     pub(super) injector: CachePadded<Injector<TaskRef>>,
     pub(super) seal: Seal,
     pub(super) census: Census,
@@ -80,6 +86,7 @@ impl Shared {
             id,
             epoch: clock::now(),
             idle: Idle::new(),
+            called: Called::default(),
             injector: CachePadded::new(Injector::new()),
             seal: Seal::new(),
             census: Census::new(),
@@ -142,7 +149,7 @@ impl Shared {
     #[inline]
     pub(super) fn after_push(self: &Arc<Self>) {
         match self.idle.claim() {
-            Claim::Searching => {}
+            Claim::Searching => self.somebody_comes(),
             Claim::Wake(index) => self.wake(index),
             Claim::Nobody => self.nobody_sleeps(),
         }
@@ -181,6 +188,7 @@ impl Shared {
         if counted.is_none() {
             self.outside.wakes.add(1);
         }
+        self.called.call(self.epoch.elapsed());
         seat.waker.wake_by_ref();
     }
 
@@ -188,6 +196,25 @@ impl Shared {
     pub(super) fn wake_more(self: &Arc<Self>) {
         if self.has_queued() {
             self.after_push();
+        }
+    }
+
+    /// Somebody searches, or was woken to: unless that takes too long, it is enough.
+    #[inline]
+    fn somebody_comes(&self) {
+        let waiting = self.injector.len();
+        if waiting > 1 && (waiting <= FEW || waiting.is_power_of_two()) {
+            self.look_who_comes();
+        }
+    }
+
+    #[cold]
+    fn look_who_comes(&self) {
+        let now = self.epoch.elapsed();
+        if self.called.is_overdue(now) {
+            if let Claim::Wake(index) = self.idle.claim_another() {
+                self.wake(index);
+            }
         }
     }
 

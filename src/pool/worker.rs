@@ -460,6 +460,7 @@ impl Worker {
         let mut searching = idle.start_search();
         loop {
             if searching {
+                self.shared.called.answered();
                 if let Some(task) = self.search() {
                     self.pass_on();
                     return Next::Run(task);
