@@ -20,7 +20,8 @@
 //! 1. Never above `max`, never more than there are jobs that nobody is coming for.
 //! 2. Fewer than `core` threads that are not blocked in a wait of ours: fill up to `core`.
 //! 3. The sample shows blocked workers, and either fewer than `core` run or nearly all are
-//!    blocked: as many threads more as there are blocked ones, twice as many in the second case.
+//!    blocked: as many threads more as there are blocked ones, twice as many in the second case,
+//!    and no fewer than [`SMALL_BURST`] where none of the sample runs.
 //!    Not where the backlog drains within [`DRAIN_SOON`] at the pace at which jobs end: then
 //!    threads would come too late to be of use, and stay.
 //! 4. No sample to be had: one more for an isolated arrival, within [`UNSEEN_EXTRA`].
@@ -46,6 +47,10 @@ const UNSEEN_EXTRA: usize = 8;
 /// Sleepers run for some microseconds between two sleeps; in a crowd of them one or two are
 /// always seen running.
 const NEARLY_ALL: usize = 6;
+
+/// Jobs that start at once where all of the sample sleep: a small burst of sleepers is not worth
+/// a look for each doubling, each of which waits for the threads of the one before to get a CPU.
+const SMALL_BURST: usize = 16;
 
 /// A shrinking backlog that is gone after this time needs no more threads: the starts would
 /// take the CPU time that the jobs need between their sleeps.
@@ -182,7 +187,11 @@ fn wanted(load: &Load, limits: &Limits, coming: usize) -> usize {
     let nearly_all = load.seen.blocked * 8 >= sampled * NEARLY_ALL;
     let flows = !load.isolated && load.drain.is_some_and(|drain| drain <= DRAIN_SOON);
     if blocked > 0 && !flows && (idle_cpus > 0 || nearly_all) {
-        let more = blocked.saturating_mul(if nearly_all { 2 } else { 1 });
+        let more = match (nearly_all, load.seen.running) {
+            (true, 0) => blocked.saturating_mul(2).max(SMALL_BURST),
+            (true, _) => blocked.saturating_mul(2),
+            (false, _) => blocked,
+        };
         let more = more.max(idle_cpus).saturating_sub(coming);
         if more > 0 {
             return more;
@@ -324,13 +333,15 @@ mod tests {
             ("the core is on its way", Load { queued: 2, starting: 2, ..busy }, Plan::Keep),
             ("somebody is idle for each", Load { queued: 2, idle: 2, ..busy }, Plan::Keep),
             ("computing", Load { seen: sample(0, 2), ..busy }, Plan::Keep),
-            ("asleep: threefold", Load { seen: sample(2, 0), ..busy }, Plan::Grow(4)),
+            ("all asleep: a small burst at once", Load { seen: sample(2, 0), ..busy }, Plan::Grow(16)),
+            ("all asleep, a smaller one", Load { queued: 5, seen: sample(2, 0), ..busy }, Plan::Grow(5)),
             ("one asleep, one computes", Load { seen: sample(1, 1), ..busy }, Plan::Grow(1)),
-            ("asleep, twice as many on the way", Load { threads: 6, starting: 4, seen: sample(2, 0), ..busy }, Plan::Keep),
-            ("asleep, one on the way", Load { threads: 4, starting: 1, seen: sample(3, 0), ..busy }, Plan::Grow(5)),
+            ("all asleep, so many on the way", Load { threads: 18, starting: 16, seen: sample(2, 0), ..busy }, Plan::Keep),
+            ("asleep, one on the way", Load { threads: 4, starting: 1, seen: sample(3, 0), ..busy }, Plan::Grow(15)),
             ("64 asleep by a sample of 8", Load { queued: 300, threads: 64, seen: sample(8, 0), ..busy }, Plan::Grow(128)),
             ("64, 7 of 8 asleep", Load { queued: 300, threads: 64, seen: sample(7, 1), ..busy }, Plan::Grow(112)),
-            ("a new thread looks, two others sleep", Load { threads: 6, looker: true, seen: sample(2, 0), ..busy }, Plan::Grow(10)),
+            ("a new thread looks, two others sleep", Load { threads: 6, looker: true, seen: sample(2, 0), ..busy }, Plan::Grow(16)),
+            ("a new thread looks, twelve others sleep", Load { threads: 13, looker: true, seen: sample(8, 0), ..busy }, Plan::Grow(24)),
             ("a new thread looks, one of the others runs", Load { threads: 3, looker: true, seen: sample(1, 1), ..busy }, Plan::Keep),
             ("64, half asleep: CPUs are busy", Load { threads: 64, seen: sample(4, 4), ..busy }, Plan::Keep),
             ("never more than jobs", Load { queued: 3, threads: 64, seen: sample(8, 0), ..busy }, Plan::Grow(3)),

@@ -31,6 +31,8 @@ use crate::pool::evidence::rate::Rate;
 mod files;
 mod rate;
 
+pub(super) use files::sharpen_deadlines;
+
 /// Workers looked at in one sample: 18 us at most.
 pub(super) const SAMPLE: usize = 8;
 

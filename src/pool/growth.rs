@@ -7,8 +7,9 @@
 //!
 //! 1. Threads are started outside every lock. A look reserves them (so that the next look
 //!    counts them), lets go of everything, then starts.
-//! 2. Starts spread like a tree: whoever starts gives half of what is left to the thread it
-//!    has started. The last of a generation looks again, so growth goes on without a tick.
+//! 2. Many starts spread like a tree: whoever starts gives half of what is left to the thread it
+//!    has started, down to a few, which it starts itself: each of the others would wait for a
+//!    CPU first. The last of a generation looks again, so growth goes on without a tick.
 //! 3. One look at a time; whoever finds another one in progress leaves it to that.
 //! 4. Where jobs are queued and nobody is coming for them, the watchdog has been called: by
 //!    whoever found the core complete, by the new threads of an incomplete core once they have
@@ -27,7 +28,7 @@ use crate::base::park::{Parker, Unparker};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::pool::builder::Starter;
 use crate::pool::elastic::{Backoff, Limits, Load, Pace, Plan, STALL, Seen, plan};
-use crate::pool::evidence::{Eyes, Moment, Phase, Pulse, SAMPLE};
+use crate::pool::evidence::{Eyes, Moment, Phase, Pulse, SAMPLE, sharpen_deadlines};
 use crate::pool::watchdog::{Alarm, CALM_TICKS, FIRST_TICK, Rest, TICK, Watch};
 
 #[cfg(all(test, not(loom)))]
@@ -42,6 +43,9 @@ const SETTLE: Duration = Duration::from_micros(40);
 /// The same while short jobs get done: long enough for the owner of a lock to come back to its
 /// CPU.
 const SETTLE_SHORT: Duration = Duration::from_micros(500);
+
+/// Threads that one thread starts without the help of those that it has started.
+const HANDFUL: usize = 16;
 
 /// The stack of the watchdog: it reads files and starts threads.
 const WATCHDOG_STACK: usize = 128 << 10;
@@ -219,6 +223,11 @@ impl Growth {
             // It may be the last one that looks: those who pushed while it started did not.
             self.call_watchdog(ground);
             let _ = self.look(ground, Why::Began);
+            if self.has_suspects() {
+                // The burst goes on sleeping: what is suspected now is certain in a moment, long
+                // before the next tick.
+                self.hurry_watchdog();
+            }
         }
     }
 
@@ -255,7 +264,7 @@ impl Growth {
         }
     }
 
-    /// Starts `count` reserved threads, half of the rest always by the one just started.
+    /// Starts `count` reserved threads, half of the rest by the one just started, as long as there are many.
     ///
     /// # Errors
     ///
@@ -263,7 +272,7 @@ impl Growth {
     pub(super) fn spread<G: Ground>(&self, ground: &Arc<G>, count: usize) -> io::Result<()> {
         let mut left = count;
         while left > 0 {
-            let share = (left - 1) / 2;
+            let share = if left > HANDFUL { (left - 1) / 2 } else { 0 };
             if let Err(error) = ground.start(share) {
                 self.backoff.lock().refused(clock::now());
                 ground.release(left);
@@ -292,10 +301,7 @@ impl Growth {
     /// The pool goes: the watchdog leaves.
     pub(super) fn close(&self) {
         if self.watch.close() {
-            let watchdog = self.watchdog.lock().clone();
-            if let Some(watchdog) = watchdog {
-                watchdog.unpark();
-            }
+            self.hurry_watchdog();
         }
     }
 
@@ -431,13 +437,16 @@ impl Growth {
         };
         match alarm {
             Alarm::Heard => {}
-            Alarm::Wake => {
-                let watchdog = self.watchdog.lock().clone();
-                if let Some(watchdog) = watchdog {
-                    watchdog.unpark();
-                }
-            }
+            Alarm::Wake => self.hurry_watchdog(),
             Alarm::Start => self.start_watchdog(ground),
+        }
+    }
+
+    /// Has the watchdog look now.
+    fn hurry_watchdog(&self) {
+        let watchdog = self.watchdog.lock().clone();
+        if let Some(watchdog) = watchdog {
+            watchdog.unpark();
         }
     }
 
@@ -473,6 +482,7 @@ impl fmt::Debug for Growth {
 /// The watchdog's thread.
 fn keep_watch<G: Ground>(ground: &Weak<G>) {
     let parker = Parker::new();
+    sharpen_deadlines();
     let Some(pool) = ground.upgrade() else {
         return;
     };

@@ -217,6 +217,15 @@ pub(super) fn thread_number() -> Option<usize> {
     link.file_name()?.to_str()?.parse().ok()
 }
 
+/// Has the kernel wake this thread within microseconds of its deadlines, which else come up to
+/// fifty too late, so that several threads may be woken at once.
+pub(in crate::pool) fn sharpen_deadlines() {
+    if let Some(thread) = thread_number() {
+        // Errors: an old kernel; deadlines are late there.
+        let _ = std::fs::write(format!("/proc/{thread}/timerslack_ns"), "1000");
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::{Doing, Files, is_lock, runnable, state_letter};
