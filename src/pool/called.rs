@@ -4,6 +4,11 @@
 //! it has a CPU; when others keep that CPU, for milliseconds at times, everything that is pushed
 //! meanwhile would wait for that one worker while others sleep beside free CPUs. So a push that
 //! finds older ones waiting looks at the clock, and after [`PATIENCE`] wakes one more.
+//!
+//! # Ordering
+//!
+//! All accesses are Relaxed: a time that is read late, or lost to another one, costs a wake more
+//! or a wait of [`PATIENCE`].
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +21,6 @@ const PATIENCE: Duration = Duration::from_micros(100);
 
 /// Since when a searcher has been awaited, in microseconds of the pool's clock; zero: nobody is,
 /// or nobody has looked.
-///
-/// All accesses are Relaxed: read late or lost, it costs a wake more or a wait of [`PATIENCE`].
 #[derive(Debug, Default)]
 pub(super) struct Called(AtomicU64);
 
