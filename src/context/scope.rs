@@ -199,7 +199,15 @@ impl Drop for Entered<'_> {
 #[inline]
 fn swap(context: &mut Context, identity: u64) -> u64 {
     let swapped = CURRENT.try_with(|current| {
-        current.change(|running| mem::swap(running, context));
+        match current.shown.take() {
+            // Most tasks: from nothing to nothing.
+            None if context.0.is_none() => {}
+            None => current.shown.set(Some(Rc::new(mem::take(context)))),
+            Some(mut shown) => {
+                mem::swap(Rc::make_mut(&mut shown), context);
+                current.shown.set(Some(shown));
+            }
+        }
         current.identity.replace(identity)
     });
     swapped.unwrap_or(identity)

@@ -104,12 +104,15 @@ fn place() -> Option<Place> {
 
 /// A handle is awaited and pending. An error when it would stay so for ever.
 pub(super) fn pending<T>(reader: &Reader<T>) -> Result<(), JoinError> {
+    let (innermost, place) = (task::innermost(), place());
+    if innermost.is_none() && place.is_none() {
+        return Ok(());
+    }
     let origin = reader.origin();
-    let innermost = task::innermost();
     if innermost == Some(origin.id) {
         return Err(JoinError::would_deadlock());
     }
-    let Some(place) = place() else {
+    let Some(place) = place else {
         return Ok(());
     };
     if innermost == place.below && is_stuck(place.awaits, reader, origin) {

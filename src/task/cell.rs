@@ -19,10 +19,10 @@ use super::end;
 use super::id::TaskId;
 use super::run;
 use super::schedule::{Completion, Home, Schedule, WakeKind};
-use super::side::{Origin, Side};
+use super::side::{Chain, Origin, Side};
 use super::span::Span;
 use super::state::{
-    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, Snapshot, WORK,
+    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, SOURCE, Snapshot, WORK,
 };
 use super::unhandled;
 use super::watch::{Callback, Watchers};
@@ -202,6 +202,14 @@ impl Header {
         let side = unsafe { (self.vtable.side)(NonNull::from(self)) };
         // SAFETY: as above: the pointer is to a field of the block that `self` borrows.
         unsafe { &*side.as_ptr() }
+    }
+
+    /// The chain that it is a link of.
+    pub(super) fn chain(&self) -> Option<Chain> {
+        if self.word.load().has(SOURCE) {
+            return self.side().chain();
+        }
+        None
     }
 
     pub(super) fn origin(&self) -> Origin {

@@ -91,7 +91,7 @@ where
     F: FnOnce() -> Result<T, JoinError> + Send + 'static,
     T: Send + 'static,
 {
-    any_job(spawned, 0, None, Derived(chain), work)
+    any_job(spawned, SOURCE, None, Derived(chain), work)
 }
 
 fn named_job<F, T>(

@@ -126,14 +126,14 @@ impl<T> Reader<T> {
     /// The chain that this task is a link of, or begins.
     pub(crate) fn chain(&self) -> Chain {
         let header = self.header();
-        let known = header.side().chain();
+        let known = header.chain();
         known.unwrap_or_else(|| Chain::of_root(header.origin(), self.hold()))
     }
 
     /// The root of that chain.
     pub(crate) fn origin(&self) -> Origin {
         let header = self.header();
-        let known = header.side().chain();
+        let known = header.chain();
         known.map_or_else(|| header.origin(), |chain| chain.origin)
     }
 

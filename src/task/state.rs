@@ -52,7 +52,8 @@ pub(super) const ORPHAN: u64 = 1 << 13;
 pub(super) const FUTURE: u64 = 1 << 14;
 /// The executor is assigned after birth, under the watchers' lock; fixed at birth.
 pub(super) const LATE: u64 = 1 << 15;
-/// A promise has a source that it cancels; set by its writer alone.
+/// It is a link of a chain: fixed at birth, save that the writer of a promise sets it with the
+/// source that the promise cancels.
 pub(super) const SOURCE: u64 = 1 << 19;
 /// The family of the outcome: zero is a value.
 const FAMILY: u64 = 0b111 << FAMILY_SHIFT;
