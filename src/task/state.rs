@@ -71,8 +71,10 @@ const DRIVER: u64 = 1 << 23;
 const DRIVERS: u64 = ((1 << 21) - 1) << 23;
 const HOLDER: u64 = 1 << 44;
 const HOLDERS: u64 = ((1 << 20) - 1) << 44;
-/// Beyond this many references of a kind the process aborts, as with `Arc`.
-const COUNT_MAX: u64 = 1 << 19;
+/// A count that has come so far stays there, and the cell is never freed: a task whose waker has
+/// two million live clones costs its block of memory, and not the process.
+const DRIVERS_MAX: u64 = DRIVERS / DRIVER;
+const HOLDERS_MAX: u64 = HOLDERS / HOLDER;
 
 /// What the word said at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -527,16 +529,16 @@ impl Snapshot {
     /// A driver is added for a party that holds the cell.
     #[inline]
     pub(super) fn driver_added(self) -> Self {
-        if self.drivers() >= COUNT_MAX {
-            std::process::abort();
+        match self.drivers() {
+            0 => Self(self.0 + DRIVER).holder_added(),
+            DRIVERS_MAX => self,
+            _ => Self(self.0 + DRIVER),
         }
-        let group = if self.drivers() == 0 { HOLDER } else { 0 };
-        Self(self.0 + DRIVER + group)
     }
 
     pub(super) fn holder_added(self) -> Self {
-        if self.holders() >= COUNT_MAX {
-            std::process::abort();
+        if self.holders() == HOLDERS_MAX {
+            return self;
         }
         Self(self.0 + HOLDER)
     }
@@ -544,8 +546,10 @@ impl Snapshot {
     /// A driver gives up.
     #[inline]
     pub(super) fn driver_gone(self) -> (Release, Option<Self>) {
-        if self.drivers() > 1 {
-            return (Release::Nothing, Some(Self(self.0 - DRIVER)));
+        match self.drivers() {
+            DRIVERS_MAX => return (Release::Nothing, None),
+            2.. => return (Release::Nothing, Some(Self(self.0 - DRIVER))),
+            _ => {}
         }
         if !self.has(DONE | PREVENTED | RUNNING) {
             if self.is_idle_future() {
@@ -553,22 +557,23 @@ impl Snapshot {
             }
             return (Release::Lose, Some(self.with(RUNNING).without(SCHEDULED)));
         }
-        self.given_up(DRIVER + HOLDER)
+        self.given_up(DRIVER)
     }
 
     #[inline]
     pub(super) fn holder_gone(self) -> (Release, Option<Self>) {
-        self.given_up(HOLDER)
+        self.given_up(0)
     }
 
-    /// The last reference goes without a move: nobody is left who could see it, and the look
-    /// at the word was an Acquire.
+    /// A holder goes, with the `driver` that it stood for. The last one goes without a move:
+    /// nobody is left who could see it, and the look at the word was an Acquire.
     #[inline]
-    fn given_up(self, references: u64) -> (Release, Option<Self>) {
-        if self.holders() == 1 {
-            return (Release::Free, None);
+    fn given_up(self, driver: u64) -> (Release, Option<Self>) {
+        match self.holders() {
+            1 => (Release::Free, None),
+            HOLDERS_MAX => (Release::Nothing, Some(Self(self.0 - driver))),
+            _ => (Release::Nothing, Some(Self(self.0 - driver - HOLDER))),
         }
-        (Release::Nothing, Some(Self(self.0 - references)))
     }
 
     /// Is there one reference, that of the party who asks?

@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    CANCEL, Claim, DONE, DRIVERS, FAMILY, FUTURE, Finish, HANDLE, HELPED, HOLDERS, LATE, LENT,
-    Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING, Release, SCHEDULED, SOURCE, STARTED,
-    SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take, WAITS, WATCHED, WORK, Wake, Watch,
+    CANCEL, Claim, DONE, DRIVERS, DRIVERS_MAX, FAMILY, FUTURE, Finish, HANDLE, HELPED, HOLDERS,
+    HOLDERS_MAX, LATE, LENT, Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING, Release,
+    SCHEDULED, SOURCE, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take, WAITS, WATCHED,
+    WORK, Wake, Watch,
 };
 use crate::join_error::Family;
 
@@ -119,6 +120,29 @@ fn the_last_driver_of_a_pending_cell_has_a_duty() {
     assert_eq!(left, Leave::Gone(Release::Nothing), "the driver holds it");
     let last = gone.unwrap();
     assert_eq!(last.driver_gone(), (Release::Free, None), "without a move");
+}
+
+#[test]
+fn a_count_that_reaches_its_end_stays_there_and_nothing_is_freed() {
+    let mut many = after(after(Snapshot::born(TASK).claim()).suspend());
+    for _ in 0..DRIVERS_MAX + 10 {
+        many = many.driver_added();
+    }
+    assert_eq!((many.drivers(), many.holders()), (DRIVERS_MAX, 2));
+    assert_eq!(many.driver_gone(), (Release::Nothing, None));
+    assert_eq!(many.wake(false).0, Wake::Push, "it still works");
+
+    let mut held = Snapshot::born(JOB);
+    for _ in 0..HOLDERS_MAX + 10 {
+        held = held.holder_added();
+    }
+    assert_eq!((held.drivers(), held.holders()), (1, HOLDERS_MAX));
+    assert_eq!(after(held.holder_gone()), held);
+    let done = after(held.claim()).publish(None, true, false);
+    let (release, gone) = done.driver_gone();
+    let gone = gone.unwrap();
+    assert_eq!(release, Release::Nothing);
+    assert_eq!((gone.drivers(), gone.holders()), (0, HOLDERS_MAX));
 }
 
 #[test]
