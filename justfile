@@ -70,3 +70,7 @@ unsafe-inventory:
 deny *checks:
     cargo deny --workspace check {{checks}}
     cargo deny --manifest-path fuzz/Cargo.toml check {{checks}}
+
+# all public operations at random under load, with faults; PORTAGE_SOAK_SEED=N makes the same choices
+soak minutes="10":
+    PORTAGE_SOAK_SECONDS=$(({{minutes}} * 60)) cargo test --release --test soak
