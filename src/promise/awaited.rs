@@ -109,7 +109,7 @@ pub(super) fn pending<T>(reader: &Reader<T>) -> Result<(), JoinError> {
         return Ok(());
     }
     let origin = reader.origin();
-    if innermost == Some(origin.id) {
+    if task::is_polled_here(origin.id) {
         return Err(JoinError::would_deadlock());
     }
     let Some(place) = place else {

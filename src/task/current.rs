@@ -75,3 +75,8 @@ pub(crate) fn is_running_here(id: TaskId) -> bool {
 pub(crate) fn innermost() -> Option<TaskId> {
     find(|task| Some(task.id))
 }
+
+/// Is this the task that is being polled here? A job is not polled.
+pub(crate) fn is_polled_here(id: TaskId) -> bool {
+    find(|task| Some(task.id == id && !task.vtable.is_job)).unwrap_or(false)
+}

@@ -75,7 +75,7 @@ pub use schedule::Completion;
 pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};
 
 pub(crate) use cell::{Hold, TaskRef};
-pub(crate) use current::{innermost, is_cancelled, is_running_here};
+pub(crate) use current::{innermost, is_cancelled, is_polled_here, is_running_here};
 pub(crate) use make::{
     Spawned, Writer, derived_job, future, job, late_job, local, promise, remote,
 };
