@@ -296,7 +296,16 @@ impl Worker {
         self.seat.desk.put(&task);
         self.seat.tally.taken.bump();
         self.seat.pulse.turn(Doing::Inside);
-        let again = task.run_once();
+        let again = if is_job {
+            // Counted here and not by the task, which would have to find this worker again.
+            self.seat.tally.started.bump();
+            if !task.run_counted() {
+                self.seat.tally.started.add(1_u64.wrapping_neg());
+            }
+            None
+        } else {
+            task.run_once()
+        };
         self.seat.pulse.turn(Doing::Looking);
         self.outer.set(None);
         self.nested.set(0);

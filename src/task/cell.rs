@@ -65,6 +65,8 @@ pub(super) struct VTable {
     /// Only its own thread may drop the work: before the start, after the start.
     pub(super) is_far: (bool, bool),
     pub(super) is_job: bool,
+    /// Nothing is to be learned from the side.
+    pub(super) is_plain: bool,
 }
 
 /// The work before the end, the outcome after it.
@@ -300,6 +302,13 @@ impl TaskRef {
         None
     }
 
+    /// Runs a job whose start its executor has counted itself; false: it did not start.
+    #[inline]
+    pub(crate) fn run_counted(self) -> bool {
+        debug_assert!(self.is_job(), "a future is counted by `Schedule::started`");
+        run::run_counted(self)
+    }
+
     /// Ends the task: its handle resolves `is_shut_down`, its work is dropped.
     ///
     /// Does nothing to a task that is running, or finished. Work that must stay on another
@@ -330,7 +339,11 @@ impl TaskRef {
         self.header().id
     }
 
+    #[inline]
     pub(crate) fn name(&self) -> Option<&str> {
+        if self.header().vtable.is_plain {
+            return None;
+        }
         self.header().side().name()
     }
 

@@ -86,6 +86,24 @@ pub(super) fn run_once(task: TaskRef) -> Option<TaskRef> {
     carry_out(task, claim)
 }
 
+/// The same for a job whose start its executor has counted itself; false: it did not start.
+#[inline]
+pub(super) fn run_counted(task: TaskRef) -> bool {
+    let header = task.header();
+    match header.word.turn_own(Snapshot::claim) {
+        Claim::Start => {
+            // SAFETY: the turn has set RUNNING for us (invariant 2); the vtable is this cell's.
+            let again = unsafe { (header.vtable.run)(task, false) };
+            debug_assert!(again.is_none(), "a job does not yield");
+            true
+        }
+        claim => {
+            let _ = carry_out(task, claim);
+            false
+        }
+    }
+}
+
 /// Runs a future in place of its executor if it is scheduled and has been started.
 pub(super) fn help(hold: &Hold) -> bool {
     let header = hold.header();
@@ -166,14 +184,16 @@ unsafe fn inside<R>(header: &Header, code: impl FnOnce() -> R) -> Result<R, Payl
 /// # Safety
 ///
 /// 1. The cell is a job `Cell<F, T, S>`, and the caller has claimed its start.
-unsafe fn run_job<F, T, S>(task: TaskRef, _first: bool) -> Option<TaskRef>
+unsafe fn run_job<F, T, S>(task: TaskRef, tell: bool) -> Option<TaskRef>
 where
     F: FnOnce() -> Result<T, JoinError>,
     S: Side + 'static,
 {
     let header = task.header();
-    if let Some(home) = header.home() {
-        home.started(&task);
+    if tell {
+        if let Some(home) = header.home() {
+            home.started(&task);
+        }
     }
     // SAFETY: the claim makes the work ours (invariant 2), in its place until first claimed.
     let work = unsafe { Typed::<F, T, S>::take_work(task.cell()) };

@@ -29,6 +29,7 @@ impl<W, T, S: Side + 'static> Typed<W, T, S> {
             free: Self::free,
             is_far,
             is_job,
+            is_plain: size_of::<S>() == 0,
         }
     }
 
