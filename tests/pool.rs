@@ -17,7 +17,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use futures_task::{FutureObj, Spawn};
-use portage::pool::{Shutdown, Starter};
+use portage::pool::{PoolMetrics, Shutdown, Starter};
 use portage::promise::{Cancel, chain_future_results};
 use portage::time::yield_now;
 use portage::{Executor, ExecutorExt, Job, JoinHandle, ThreadPool, promise};
@@ -96,6 +96,19 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(start.elapsed() < LIMIT / 2, "never: {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Waits until all threads of the pool sleep, and have counted that they park.
+fn at_rest(pool: &ThreadPool) -> PoolMetrics {
+    let (mut last, mut same) = (pool.metrics(), 0);
+    eventually("the pool is at rest", || {
+        let now = pool.metrics();
+        let rests = now == last && now.threads_idle == now.threads;
+        same = if rests { same + 1 } else { 0 };
+        last = now;
+        same == 25
+    });
+    last
 }
 
 fn assert_conserved(pool: &ThreadPool) {
@@ -424,14 +437,9 @@ fn a_worker_whose_loop_was_called_from_elsewhere_goes_back_to_sleep() {
             waker.wake();
         }
         task.wait().unwrap();
-        eventually("it sleeps", || pool.metrics().threads_idle == 1);
-        // It says so just before it parks; a count of parks may follow.
+        let before = at_rest(&pool);
         thread::sleep(Duration::from_millis(20));
-        let before = pool.metrics();
-        thread::sleep(Duration::from_millis(20));
-        for _ in 0..100 {
-            assert_eq!(pool.metrics(), before, "asleep, not looking around");
-        }
+        assert_eq!(pool.metrics(), before, "asleep, not looking around");
     });
 }
 
@@ -530,15 +538,12 @@ fn a_saturated_pool_needs_next_to_no_wakes() {
 fn an_idle_pool_parks_once_and_stays_parked() {
     within_limit(|| {
         let pool = fixed(2);
+        // All threads that there may be have started: none can come later.
+        let held = [Held::new(&pool), Held::new(&pool)];
+        held.into_iter().for_each(Held::release);
         let jobs: Vec<_> = (0..100).map(|_| pool.spawn_blocking(|| ())).collect();
         jobs.into_iter().for_each(|job| job.wait().unwrap());
-        eventually("all sleep", || {
-            let metrics = pool.metrics();
-            metrics.threads_idle == metrics.threads
-        });
-        // They say so just before they park; a count of parks may follow.
-        thread::sleep(Duration::from_millis(20));
-        let before = pool.metrics();
+        let before = at_rest(&pool);
         thread::sleep(Duration::from_millis(100));
         assert_eq!(pool.metrics(), before);
     });
@@ -1172,6 +1177,33 @@ fn a_push_that_races_a_shutdown_runs_is_cancelled_or_comes_back() {
             assert_conserved(&pool);
             let metrics = pool.metrics();
             assert_eq!((metrics.queued, metrics.running), (0, 0));
+        }
+    });
+}
+
+/// It is counted for a moment, which the end of the pool must not wait for.
+#[test]
+fn a_cancelled_job_that_is_handed_over_while_the_pool_drains_holds_nobody_up() {
+    within_limit(|| {
+        for _ in 0..300 {
+            let pool = fixed(1);
+            pool.spawn_blocking(|| ()).wait().unwrap();
+            let start = Arc::new(Barrier::new(2));
+            let (at, started) = (pool.clone(), start.clone());
+            let pusher = thread::spawn(move || {
+                started.wait();
+                (0..100)
+                    .take_while(|_| {
+                        let (job, handle) = Job::new(|| ());
+                        assert_eq!(handle.cancel(), Cancel::Prevented);
+                        at.execute(job).is_ok()
+                    })
+                    .count()
+            });
+            start.wait();
+            assert!(pool.shutdown(Shutdown::Drain).completed);
+            pusher.join().unwrap();
+            assert_eq!(pool.metrics().submitted, 1);
         }
     });
 }

@@ -51,6 +51,9 @@ impl Caller {
     /// Takes the count of one back that turned out to be nobody's.
     pub(super) fn uncount_submitted(&self, shared: &Shared) {
         self.count_submitted(shared, 1_u64.wrapping_neg());
+        // Ordering: as at an end: a drain that has just seen the count is looked after here.
+        fence(Ordering::SeqCst);
+        shared.see_to_the_end();
     }
 
     /// Queues without waking anybody: [`Shared::after_push`] follows.

@@ -217,6 +217,38 @@ mod models {
         });
     }
 
+    /// Question: a submitter counts a job and takes the count back, as it was cancelled; is the
+    /// drain that meanwhile waited for it closed by one of the two?
+    ///
+    /// Bound: one submitter, one sealer; every interleaving.
+    ///
+    /// Must fail when: the fence in `advance` is gone; the submitter's is; it does not look at
+    /// the phase after it took the count back.
+    #[test]
+    fn loom_pool_a_count_taken_back_does_not_keep_a_drain_open() {
+        loom::model(|| {
+            let pool = Arc::new((Seal::new(), AtomicUsize::new(0)));
+            let close = |(seal, live): &(Seal, AtomicUsize)| {
+                live.load(Ordering::Relaxed) == 0 && seal.advance(Phase::Closed)
+            };
+            let at = pool.clone();
+            let submitter = thread::spawn(move || {
+                if at.0.phase() == Phase::Open {
+                    at.1.fetch_add(1, Ordering::Relaxed);
+                    at.1.fetch_sub(1, Ordering::Relaxed);
+                    fence(Ordering::SeqCst);
+                    if at.0.phase() != Phase::Open {
+                        close(&at);
+                    }
+                }
+            });
+            assert!(pool.0.advance(Phase::Drain));
+            close(&pool);
+            submitter.join().unwrap();
+            assert_eq!(pool.0.phase(), Phase::Closed);
+        });
+    }
+
     fn empty((_, queue, resolved): &(Seal, Injector<()>, AtomicUsize)) {
         while queue.take().is_some() {
             resolved.fetch_add(1, Ordering::Relaxed);

@@ -139,6 +139,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Something has gone that a shutdown may have been waiting for, and no worker comes by.
+    /// After a `fence(SeqCst)`.
+    pub(super) fn see_to_the_end(&self) {
+        if self.seal.phase() != Phase::Open {
+            self.try_close();
+            self.tell_waiters();
+        }
+    }
+
     /// Has a shutdown begun, or the last handle gone?
     pub(super) fn is_stopped(&self) -> bool {
         // Ordering: Acquire pairs with `stop`: a refusal is seen after the call of a shutdown.
@@ -337,12 +346,8 @@ impl Shared {
         // Ordering: what the task submitted is counted before its end; see `live`.
         fence(Ordering::SeqCst);
         self.outside.ended(end);
-        // No worker comes by after this: see to the end of a drain here.
         fence(Ordering::SeqCst);
-        if self.seal.phase() != Phase::Open {
-            self.try_close();
-            self.tell_waiters();
-        }
+        self.see_to_the_end();
     }
 }
 
