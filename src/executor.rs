@@ -207,47 +207,26 @@ pub enum Drives {
     AsTask,
 }
 
-impl<E: Executor + ?Sized> Executor for &E {
-    fn execute(&self, job: Job) -> Result<(), SubmitError> {
-        (**self).execute(job)
-    }
+/// Whatever points to an executor is one.
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<E: Executor + ?Sized> Executor for $pointer {
+            fn execute(&self, job: Job) -> Result<(), SubmitError> {
+                (**self).execute(job)
+            }
 
-    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
-        (**self).take_over(job)
-    }
+            fn take_over(&self, job: Job) -> Result<(), SubmitError> {
+                (**self).take_over(job)
+            }
 
-    fn drives(&self) -> Drives {
-        (**self).drives()
-    }
+            fn drives(&self) -> Drives {
+                (**self).drives()
+            }
+        }
+    )*};
 }
 
-impl<E: Executor + ?Sized> Executor for Arc<E> {
-    fn execute(&self, job: Job) -> Result<(), SubmitError> {
-        (**self).execute(job)
-    }
-
-    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
-        (**self).take_over(job)
-    }
-
-    fn drives(&self) -> Drives {
-        (**self).drives()
-    }
-}
-
-impl<E: Executor + ?Sized> Executor for Box<E> {
-    fn execute(&self, job: Job) -> Result<(), SubmitError> {
-        (**self).execute(job)
-    }
-
-    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
-        (**self).take_over(job)
-    }
-
-    fn drives(&self) -> Drives {
-        (**self).drives()
-    }
-}
+forward!(&E, Arc<E>, Box<E>);
 
 /// What every [`Executor`] can do beyond taking jobs.
 pub trait ExecutorExt: Executor {

@@ -569,6 +569,40 @@ fn files_stay_short() {
 }
 
 #[test]
+fn the_figures_of_the_architecture_are_those_of_the_sources() {
+    let page = read(root().join("ARCHITECTURE.md"));
+    let (_, figures) = page.split_once("## Figures").expect("a section");
+    let (figures, _) = figures.split_once("\n## ").expect("a section after it");
+    let mut found = Vec::new();
+    let mut rows = 0;
+    for row in figures.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row
+            .split('|')
+            .map(|cell| cell.trim().trim_matches('`'))
+            .collect();
+        let [_, name, value, file, ..] = cells[..] else {
+            panic!("a row of four cells: {row}");
+        };
+        let written = match value.split_once(' ') {
+            None => value.to_owned(),
+            Some((count, "us")) => format!("Duration::from_micros({count})"),
+            Some((count, "ms")) => format!("Duration::from_millis({count})"),
+            Some((count, _)) => format!("Duration::from_secs({count})"),
+        };
+        let source = read(root().join("src").join(file));
+        let stands = |line: &str| {
+            line.contains(&format!("const {name}: ")) && line.ends_with(&format!("= {written};"))
+        };
+        if !source.lines().any(stands) {
+            found.push(format!("{file}: `{name}` is not {value}"));
+        }
+        rows += 1;
+    }
+    assert!(rows > 3, "the table has lost its rows");
+    nothing("figures", found);
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     // spelled in two parts, so that this file passes its own test
     let markers = [

@@ -67,9 +67,7 @@ impl LoopHandle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (task, handle) = spawn::future(self.begin_task(), future);
-        self.enqueue(task);
-        handle
+        self.enqueue(spawn::future(self.begin_task(), future))
     }
 
     /// Spawns the future that `create` makes on the loop's thread; it need not be `Send`.
@@ -95,9 +93,7 @@ impl LoopHandle {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        let (task, handle) = spawn::remote(self.begin_task(), None, create);
-        self.enqueue(task);
-        handle
+        self.enqueue(spawn::remote(self.begin_task(), None, create))
     }
 
     /// Ends [`run_until_stopped`](crate::EventLoop::run_until_stopped).
@@ -145,8 +141,11 @@ impl LoopHandle {
         self.shared.clone()
     }
 
-    pub(super) fn enqueue(&self, task: TaskRef) {
+    /// Queues a new task, or ends it where the loop is closed.
+    pub(super) fn enqueue<T>(&self, work: (TaskRef, JoinHandle<T>)) -> JoinHandle<T> {
+        let (task, handle) = work;
         self.shared.put(task, Kind::New);
+        handle
     }
 }
 

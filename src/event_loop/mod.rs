@@ -200,9 +200,7 @@ impl EventLoop {
     #[track_caller]
     pub fn spawn_local<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
         let handle = self.handle();
-        let (task, join_handle) = spawn::local(handle.begin_task(), future);
-        handle.enqueue(task);
-        join_handle
+        handle.enqueue(spawn::local(handle.begin_task(), future))
     }
 
     /// Closes the loop: cancels what is left, refuses what comes.

@@ -15,6 +15,9 @@ use crate::event_loop::core::Core;
 use crate::task::TaskRef;
 use crate::timer::Timers;
 
+/// Timers that fire in one turn at most.
+const TIMERS: usize = 64;
+
 /// The largest share of each source in one turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
@@ -27,7 +30,7 @@ pub(super) struct Shares {
 impl Shares {
     /// Of a loop that has its thread to itself.
     pub(super) const LOOP: Self = Self {
-        timers: 64,
+        timers: TIMERS,
         arrived: 64,
         ready: 128,
         lanes: 16,
@@ -36,7 +39,7 @@ impl Shares {
     /// Of a worker's loop, which leaves the lanes to the worker.
     pub(super) fn worker(tasks: usize) -> Self {
         Self {
-            timers: 64,
+            timers: TIMERS,
             arrived: tasks.div_ceil(2),
             ready: tasks.div_ceil(2),
             lanes: 0,

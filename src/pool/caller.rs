@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::base::count::{SHARDS, shard};
 use crate::base::sync::Arc;
+use crate::base::sync::atomic::{Ordering, fence};
 use crate::pool::home::Door;
 use crate::pool::shared::Shared;
 use crate::pool::worker::{self, Worker};

@@ -387,7 +387,10 @@ fn at_the_cap_nobody_looks_at_the_workers() {
     let pool = Mini::new(1, 1, Scripted::new(usize::MAX));
     let gate = Arc::new(Barrier::new(2));
     let at = gate.clone();
-    pool.submit(move || drop(at.wait())).unwrap();
+    let held = move || {
+        at.wait();
+    };
+    pool.submit(held).unwrap();
     (0..100).for_each(|_| pool.submit(|| ()).unwrap());
     pool.growth.blocked(&pool);
     assert_eq!(pool.growth.sight.lock().looked, None);
