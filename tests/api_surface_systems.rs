@@ -162,3 +162,62 @@ mod executors {
         sync::<EventLoopPoolExecutor>();
     }
 }
+
+/// What a task of any runtime may hold across an await, and a thread may share.
+#[test]
+fn futures_handles_and_results_are_send_and_sync_where_their_content_is() {
+    use std::future::IntoFuture;
+    use std::time::Duration;
+
+    use portage::ThreadPool;
+    use portage::bridge::{async_to_sync, sync_to_async, thread_sensitive_context};
+    use portage::execution_queue::{AsyncExecutionQueue, Close};
+    use portage::executors::{AsyncExecutorExt, RunMultiple};
+    use portage::sync::{
+        Event, Polling, ThreadWithException, async_lock, async_null_context, await_event_with_stop,
+        await_threading_event,
+    };
+    use portage::time::{sleep, timeout, yield_now};
+
+    fn is_send<T: Send>(_: T) {}
+    fn is_both<T: Send + Sync>(_: T) {}
+
+    let queue = AsyncExecutionQueue::new();
+    is_both(queue.aadd_task(|| 1));
+    is_both(queue.aadd_task_async(|| async { 1 }));
+    is_send(queue.aclose(Close::Drain));
+    let pool = ThreadPool::builder().core_threads(1).build();
+    let pool = pool.expect("a legal size");
+    is_both(pool.run_multiple_async([async { 1 }], RunMultiple::default()));
+    is_both(pool.run_multiple([async { 1 }], RunMultiple::default()));
+    is_both(sync_to_async(|| 1));
+    is_both(sync_to_async(|| 1).into_future());
+    is_both(async_to_sync(|| async { 1 }));
+    is_send(thread_sensitive_context(async { 1 }));
+    let event = Arc::new(Event::new());
+    is_both(event.wait_async());
+    is_send(await_threading_event(
+        &event,
+        "event",
+        None,
+        Polling::default(),
+    ));
+    is_send(await_event_with_stop(
+        &event,
+        &event,
+        "event",
+        Polling::default(),
+    ));
+    let lock = Arc::new(parking_lot::Mutex::new(1));
+    is_send(async_lock(&lock, "lock", Polling::default()));
+    is_send(async_null_context());
+    is_both(ThreadWithException::spawn(|| 1).expect("a thread"));
+    is_both(sleep(Duration::ZERO));
+    is_send(timeout(Duration::ZERO, async { 1 }));
+    is_send(yield_now());
+    let (promise, handle) = portage::promise::<i32>();
+    is_both(promise);
+    is_both(handle);
+    let (_, handle) = portage::promise::<Result<i32, String>>();
+    is_both(portage::promise::FutureWrapper::new(handle));
+}
