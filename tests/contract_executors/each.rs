@@ -309,11 +309,11 @@ fn on_an_executor_of_ones_own_contexts_cancels_and_panics_work_the_same() {
     let dropped = Diary::new();
     let note = dropped.clone();
     let bell = OnDrop::new(move || note.note(LABEL.get()));
-    let outcome = executor.run(async move {
+    let outcome: Result<(), _> = executor.run(async move {
         let _bell = bell;
         panic!("as planned")
     });
-    assert!(outcome.map(|()| ()).expect_err("it panics").is_panic());
+    assert!(outcome.expect_err("it panics").is_panic());
     assert_eq!(dropped.read(), [Some(5)]);
     let bomb = kit::PanicOnDrop("in the drop of the future");
     let armed = std::future::poll_fn(move |_| {
