@@ -74,3 +74,19 @@ deny *checks:
 # all public operations at random under load, with faults; PORTAGE_SOAK_SEED=N makes the same choices
 soak minutes="10":
     PORTAGE_SOAK_SECONDS=$(({{minutes}} * 60)) cargo test --release --test soak
+
+# one fuzz target for so long, on stable or nightly; what it finds lies in fuzz/artifacts
+fuzz target seconds="60":
+    fuzz/run.sh {{target}} -max_total_time={{seconds}}
+
+# makes the corpus of a target small again: the fewest inputs with the same coverage
+fuzz-minimise target:
+    fuzz/minimise.sh {{target}}
+
+# what the stored corpus reaches, file by file; `--missed` adds every line that it does not
+fuzz-coverage *how:
+    ci/fuzz-coverage.sh {{how}}
+
+# plants a bug of each class in a copy of the tree; its check must fail
+planted filter="":
+    ci/planted.sh {{filter}}

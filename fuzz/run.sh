@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Fuzzes one target with libFuzzer on a stable toolchain; a C++ compiler builds libFuzzer.
+# Fuzzes one target, or builds them, with libFuzzer on a stable toolchain; a C++ compiler builds
+# libFuzzer.
 #   fuzz/run.sh TARGET [libFuzzer arguments]
-#   SAN=address fuzz/run.sh TARGET ...      with AddressSanitizer: nightly, or RUSTC_BOOTSTRAP=1
-# Coverage comes from the compiler's ordinary -C options, so cargo-fuzz is not needed; it works too.
+#   fuzz/run.sh --build [TARGET]             builds all, or this one; prints where they are
+#   SAN=address fuzz/run.sh ...              with AddressSanitizer: nightly, or RUSTC_BOOTSTRAP=1
+# The compiler's ordinary -C options give libFuzzer its coverage, so the search is guided also
+# without cargo-fuzz; `cargo +nightly fuzz run TARGET` works too.
 set -euo pipefail
 cd "$(dirname "$0")"
-target=${1:?which target? chain, program}
+target=${1:?which target? $(cd targets && echo *.rs | sed 's/\.rs//g')}
 shift
 sanitizer=${SAN:-none}
 triple=$(rustc -vV | sed -n 's/^host: //p')
@@ -14,9 +17,20 @@ flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanit
 flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
 flags+=" --cfg fuzzing -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks"
 [ "$sanitizer" = none ] || flags+=" -Zsanitizer=$sanitizer"
+what=(--bin "$target")
+if [ "$target" = --build ]; then
+    what=(--bins)
+    [ $# -eq 0 ] || what=(--bin "$1")
+fi
+built=${FUZZ_TARGET_DIR:-target}/$sanitizer
 # A target triple of its own keeps the flags away from build scripts and proc macros.
 RUSTFLAGS="$flags ${RUSTFLAGS:-}" cargo build --locked --release --target "$triple" \
-    --target-dir "target/$sanitizer" --bin "$target"
+    --target-dir "$built" "${what[@]}" >&2
+built=$built/$triple/release
+if [ "$target" = --build ]; then
+    (cd "$built" && pwd)
+    exit
+fi
 mkdir -p "corpus/$target" "artifacts/$target"
-exec "target/$sanitizer/$triple/release/$target" -artifact_prefix="artifacts/$target/" -timeout=10 \
-    -rss_limit_mb=2048 -max_len=256 -print_final_stats=1 "$@" "corpus/$target"
+exec "$built/$target" -artifact_prefix="artifacts/$target/" -timeout=10 -rss_limit_mb=2048 \
+    -max_len=256 -print_final_stats=1 "$@" "corpus/$target"

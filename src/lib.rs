@@ -59,6 +59,10 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+// the programs of the fuzz targets name the crate as everybody does
+#[cfg(all(test, not(loom)))]
+extern crate self as portage;
+
 mod base;
 
 pub mod context;

@@ -1,7 +1,8 @@
 //! Replays the stored inputs of every fuzz target, and some thousand made ones.
 //!
 //! The targets of `fuzz/` run the same code. A program on a real pool depends on timing: what
-//! failed once is stored and run often.
+//! failed once is stored and run often. Those that run in a simulation are replayed by
+//! `src/simulation/replay.rs`.
 #![cfg(not(loom))]
 #![allow(
     unreachable_pub,
@@ -9,43 +10,10 @@
 )]
 
 mod kit;
-#[path = "../fuzz/ops/mod.rs"]
 mod ops;
 
-use std::fs;
-use std::path::Path;
-
 use kit::watchdog;
-
-/// The stored inputs of one target, with their names.
-fn stored(target: &str) -> Vec<(String, Vec<u8>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    let mut inputs = Vec::new();
-    for folder in ["corpus", "regressions"] {
-        let Ok(entries) = fs::read_dir(root.join(folder).join(target)) else {
-            continue;
-        };
-        for entry in entries {
-            let path = entry.expect("a folder of ours is readable").path();
-            let data = fs::read(&path).expect("a file of ours is readable");
-            inputs.push((path.display().to_string(), data));
-        }
-    }
-    inputs
-}
-
-/// Bytes from a seed; the same on every machine.
-fn made(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..length)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8
-        })
-        .collect()
-}
+use ops::stored::{made, made_ones, stored};
 
 fn quiet() {
     let _ = portage::promise::set_unhandled_hook(Box::new(|_| ()));
@@ -59,7 +27,7 @@ fn chain_holds_on_stored_and_made_programs() {
         eprintln!("{name}");
         ops::chain::run(&data);
     }
-    for seed in 0..3_000 {
+    for seed in 0..made_ones(3_000) {
         // a panic names the program that failed
         eprintln!("seed {seed}");
         ops::chain::run(&made(seed, 64));
@@ -67,14 +35,28 @@ fn chain_holds_on_stored_and_made_programs() {
 }
 
 #[test]
+fn contexts_agree_with_maps_on_stored_and_made_programs() {
+    let _dog = watchdog(120);
+    quiet();
+    for (name, data) in stored("context") {
+        eprintln!("{name}");
+        ops::context::run(&data);
+    }
+    for seed in 0..made_ones(1_000) {
+        eprintln!("seed {seed}");
+        ops::context::run(&made(seed, 96));
+    }
+}
+
+#[test]
 fn programs_on_a_real_pool_hold_on_stored_and_made_bytes() {
     let _dog = watchdog(240);
     quiet();
-    for (name, data) in stored("program") {
+    for (name, data) in stored("pool_real") {
         eprintln!("{name}");
         (0..10).for_each(|_| ops::program::run(&data));
     }
-    for seed in 0..400 {
+    for seed in 0..made_ones(400) {
         eprintln!("seed {seed}");
         ops::program::run(&made(seed, 96));
     }

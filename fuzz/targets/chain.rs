@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../ops/mod.rs"]
+#[path = "../../tests/ops/mod.rs"]
 mod ops;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| ops::chain::run(data));

@@ -1,6 +1,8 @@
 #![no_main]
 
-#[path = "../ops/mod.rs"]
+#[path = "../../tests/ops/mod.rs"]
 mod ops;
+#[path = "../../tests/ops/turns/mod.rs"]
+mod turns;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ops::program::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| turns::program(data));

@@ -77,6 +77,8 @@
 #![forbid(unsafe_code)]
 
 mod fault;
+#[cfg(all(test, not(loom)))]
+mod replay;
 
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};

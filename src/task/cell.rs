@@ -417,9 +417,6 @@ struct Freeing(&'static VTable, NonNull<Header>);
 
 impl Drop for Freeing {
     fn drop(&mut self) {
-        // SAFETY: the block is freed below.
-        #[cfg(all(not(loom), any(test, feature = "test-util")))]
-        crate::base::simulated::freed(unsafe { self.1.as_ref() }.id.number());
         // SAFETY: made by `free` alone, whose caller vouches that no reference is left.
         unsafe { (self.0.free)(self.1) }
     }

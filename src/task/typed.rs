@@ -143,6 +143,9 @@ impl<W, T, S: Side + 'static> Typed<W, T, S> {
     /// 1. `cell` is a `Cell<W, T, S>` that `Cell::allocate` made, and no reference is left.
     unsafe fn free(cell: NonNull<Header>) {
         // SAFETY: duty 1.
-        drop(unsafe { Box::from_raw(cell.cast::<Cell<W, T, S>>().as_ptr()) });
+        let cell = unsafe { Box::from_raw(cell.cast::<Cell<W, T, S>>().as_ptr()) };
+        #[cfg(all(not(loom), any(test, feature = "test-util")))]
+        crate::base::simulated::freed(cell.header.id.number());
+        drop(cell);
     }
 }
