@@ -23,6 +23,7 @@ mod rows;
 mod stage;
 mod system;
 mod verdict;
+mod why;
 
 use std::process::ExitCode;
 

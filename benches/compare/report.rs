@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::plot::{self, Place};
 use crate::stage::Run;
 use crate::verdict::{Line, median};
-use crate::{Effort, plot};
+use crate::why::why;
+use crate::{Effort, rows};
 
 /// What is drawn: file, title, unit, number, scenarios.
 const PLOTS: &[(&str, &str, &str, &str, &[&str])] = &[
@@ -43,6 +45,89 @@ const PLOTS: &[(&str, &str, &str, &str, &[&str])] = &[
         BURSTS,
     ),
 ];
+
+/// What is drawn as lines: file, title, unit, scenario, places, whether decades are spanned.
+type Curve = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    fn() -> Vec<Place>,
+    bool,
+);
+const CURVES: &[Curve] = &[
+    (
+        "latency",
+        "There and back, by quantile",
+        "us",
+        "round-trip",
+        quantiles,
+        true,
+    ),
+    (
+        "latency-gaps",
+        "There and back after 200 us of rest, by quantile",
+        "us",
+        "round-trip-gaps",
+        quantiles,
+        true,
+    ),
+    (
+        "latency-service",
+        "A service's answers, by quantile",
+        "us",
+        "service",
+        quantiles,
+        true,
+    ),
+    (
+        "cost-threads",
+        "A job of 2 us against threads",
+        "ns",
+        "scaling-threads",
+        steps,
+        true,
+    ),
+    (
+        "cost-producers",
+        "A job of 2 us against producers, 2 threads",
+        "ns",
+        "scaling-producers",
+        steps,
+        true,
+    ),
+    (
+        "threads-burst",
+        "Threads over milliseconds, 200 jobs that sleep 5 ms",
+        "threads",
+        "burst-threads",
+        milliseconds,
+        false,
+    ),
+];
+
+fn quantiles() -> Vec<Place> {
+    let label = |name: &str| name.trim_end_matches("_us").to_owned();
+    let places = rows::QUANTILES.iter();
+    places
+        .map(|(name, _)| (label(name), (*name).to_owned()))
+        .collect()
+}
+
+fn steps() -> Vec<Place> {
+    let steps = rows::scaling::STEPS.iter();
+    steps
+        .map(|step| (step.to_string(), format!("at_{step}")))
+        .collect()
+}
+
+fn milliseconds() -> Vec<Place> {
+    let times = 0..rows::scaling::WATCHED;
+    times
+        .map(|at| (at.to_string(), format!("at_{at}")))
+        .collect()
+}
+
 const ROUND_TRIPS: &[&str] = &["round-trip", "round-trip-gaps", "round-trip-awaited"];
 const BURSTS: &[&str] = &[
     "sleepers-30",
@@ -85,11 +170,13 @@ pub fn finish(
     }
     if refresh && complete {
         let head = format!(
-            "# Results\n\n{}\n\n![cost per job](plots/cost-per-job.svg)\n\n",
-            circumstances(effort)
+            "# Results\n\n{}\n\n{}\n",
+            circumstances(effort),
+            pictures("plots"),
         );
         let bars = json!({ "lines": json["lines"], "circumstances": circumstances(effort) });
         let written = fs::write(folder().join("RESULTS.md"), head + &table)
+            .and_then(|()| refresh_readme(&lines, &circumstances(effort)))
             .and_then(|()| fs::write(folder().join("RESULTS.json"), format!("{bars:#}\n")))
             .and_then(|()| fs::create_dir_all(folder().join("plots")))
             .and_then(|()| draw(&folder().join("plots"), runs));
@@ -115,11 +202,79 @@ fn draw(target: &Path, runs: &[(&'static str, Run)]) -> io::Result<()> {
             fs::write(target.join(format!("{file}.svg")), svg)?;
         }
     }
+    for (file, title, unit, scenario, places, log) in CURVES {
+        let run = runs.iter().find(|(known, _)| known == scenario);
+        let svg = run.and_then(|(_, run)| plot::lines(title, unit, &places(), run, *log));
+        if let Some(svg) = svg {
+            fs::write(target.join(format!("{file}.svg")), svg)?;
+        }
+    }
     Ok(())
 }
 
+/// The plots of the report, one a line.
+fn pictures(folder: &str) -> String {
+    let bars = PLOTS.iter().map(|(file, title, ..)| (file, title));
+    let curves = CURVES.iter().map(|(file, title, ..)| (file, title));
+    let mut text = String::new();
+    for (file, title) in bars.chain(curves) {
+        let _ = writeln!(text, "![{title}]({folder}/{file}.svg)");
+    }
+    text
+}
+
+/// The rows that README shows: those with their peer's name in the bar.
+const HEADLINES: &[(u32, &str)] = &[
+    (1, "empty jobs, 1 producer, 2 threads"),
+    (3, "empty jobs, default sizes"),
+    (4, "round trip, back to back"),
+    (5, "round trip with `wait_helping`"),
+    (6, "round trip awaited in a tokio task"),
+    (8, "a tree of jobs, depth 16"),
+    (10, "20 000 jobs compute 5 us"),
+    (12, "four tasks yield"),
+    (14, "100 000 closures to a lane"),
+    (15, "promise made, resolved, read on one thread"),
+];
+
+const BEGIN: &str = "<!-- from here on written by `just bench-report` -->\n";
+const END: &str = "<!-- up to here -->\n";
+
+/// Writes the headline rows between the marks of README.
+fn refresh_readme(lines: &[Line], circumstances: &str) -> io::Result<()> {
+    let path = folder().join("../README.md");
+    let text = fs::read_to_string(&path)?;
+    let Some((before, rest)) = text.split_once(BEGIN) else {
+        return Ok(());
+    };
+    let Some((_, after)) = rest.split_once(END) else {
+        return Ok(());
+    };
+    let mut shown =
+        String::from("| what | ratio to the best peer | bar | holds |\n|---|---|---|---|\n");
+    for (row, what) in HEADLINES {
+        let line = lines
+            .iter()
+            .find(|line| line.row == *row && line.what == *what);
+        let Some((line, (peer, _))) = line.and_then(|line| Some((line, line.peer?))) else {
+            continue;
+        };
+        let holds = if line.holds { "yes" } else { "no" };
+        let _ = writeln!(
+            shown,
+            "| {what}, {} | {} ({peer}) | {} | {holds} |",
+            line.metric.replace('_', " "),
+            figure(line.median),
+            figure(line.bar)
+        );
+    }
+    let picture = "![An empty job, submitted and run](benches/plots/cost-per-job.svg)";
+    let text = format!("{before}{BEGIN}\n{circumstances}\n\n{shown}\n{picture}\n\n{END}{after}");
+    fs::write(path, text)
+}
+
 /// Three figures that matter.
-fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     match value.abs() {
         v if !v.is_finite() => "-".to_owned(),
         v if v == 0.0 || v >= 100.0 => format!("{value:.0}"),
@@ -131,8 +286,8 @@ fn figure(value: f64) -> String {
 
 fn table(lines: &[Line]) -> String {
     let mut text = String::from(
-        "| row | what | ours | best peer | ratio [min..max] | bar | holds |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| row | what | ours | best peer | ratio [min..max] | bar | holds | if not, why |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for line in lines {
         let (peer, ratio) = match line.peer {
@@ -150,10 +305,14 @@ fn table(lines: &[Line]) -> String {
                 format!("[{}..{}]", figure(line.least), figure(line.most)),
             ),
         };
-        let holds = if line.holds { "yes" } else { "**no**" };
+        let (holds, reason) = if line.holds {
+            ("yes", "")
+        } else {
+            ("**no**", why(line.row, line.what))
+        };
         let _ = writeln!(
             text,
-            "| {} | {}, {} | {} | {peer} | {ratio} | {} | {holds} |",
+            "| {} | {}, {} | {} | {peer} | {ratio} | {} | {holds} | {reason} |",
             line.row,
             line.what,
             line.metric.replace('_', " "),

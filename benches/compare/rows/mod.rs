@@ -8,6 +8,7 @@ mod lane;
 mod memory;
 mod promise;
 mod round_trip;
+pub mod scaling;
 mod service;
 mod shutdown;
 mod tasks;
@@ -47,6 +48,9 @@ pub const ALL: &[Scenario] = &[
     memory::IDLE,
     shutdown::CANCEL_QUEUED,
     service::OFFLOADING,
+    scaling::THREADS,
+    scaling::PRODUCERS,
+    scaling::BURST,
 ];
 
 /// Nanoseconds that `work` takes, for each of `count`.
@@ -56,12 +60,39 @@ fn nanoseconds_each(count: usize, work: impl FnOnce()) -> f64 {
     start.elapsed().as_nanos() as f64 / count as f64
 }
 
-/// p50, p99 and p99.9 of latencies, in microseconds.
+/// Does `work` on so many threads, or right here if it is one.
+fn wait_for_all(threads: usize, work: impl Fn(usize) + Sync) {
+    if threads == 1 {
+        return work(0);
+    }
+    std::thread::scope(|scope| {
+        for n in 0..threads {
+            let work = &work;
+            scope.spawn(move || work(n));
+        }
+    });
+}
+
+/// The quantiles that are kept of latencies.
+pub const QUANTILES: &[(&str, f64)] = &[
+    ("p10_us", 0.1),
+    ("p25_us", 0.25),
+    ("p50_us", 0.5),
+    ("p75_us", 0.75),
+    ("p90_us", 0.9),
+    ("p95_us", 0.95),
+    ("p99_us", 0.99),
+    ("p99.5_us", 0.995),
+    ("p99.9_us", 0.999),
+];
+
+/// The quantiles of latencies, in microseconds.
 fn percentiles(latencies: &hdrhistogram::Histogram<u64>) -> crate::Sample {
-    let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
-    crate::Sample::of("p50_us", at(0.5))
-        .and("p99_us", at(0.99))
-        .and("p99.9_us", at(0.999))
+    let quantiles = QUANTILES.iter();
+    quantiles.fold(crate::Sample::default(), |sample, (name, quantile)| {
+        let value = latencies.value_at_quantile(*quantile);
+        sample.and(name, value as f64 / 1e3)
+    })
 }
 
 fn histogram() -> hdrhistogram::Histogram<u64> {

@@ -1,14 +1,15 @@
-//! Row 20: a web service on tokio that hands a blocking call of 200 us per request to a pool.
+//! Row 20: an axum service on tokio that hands a blocking call of 200 us per request to a pool.
 //!
-//! HTTP/1.1 with keep-alive over loopback, as little of it as a client needs. The clients keep a
-//! fixed rate: a request is due whether or not the last one was answered in time, and its
-//! latency counts from when it was due.
+//! The clients speak as much HTTP/1.1 over loopback as they need. They keep a fixed rate: a request
+//! is due whether or not the last one was answered in time, and its latency counts from when it
+//! was due.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use axum::Router;
+use axum::routing::get;
 
 use super::{histogram, percentiles};
 use crate::pools::{Portage, tokio_runtime};
@@ -38,11 +39,9 @@ fn enter(name: &str, effort: Effort) -> Box<dyn Contender> {
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
         .expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
-    runtime.spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, pool.clone()));
-        }
-    });
+    let answer = move || answer(pool.clone());
+    let service = Router::new().route("/", get(answer));
+    runtime.spawn(async move { axum::serve(NoDelay(listener), service).await });
     let requests = 60 * effort.scale as u32;
     Box::new(move || {
         // It lives as long as its server is asked.
@@ -70,25 +69,32 @@ fn call() {
     std::thread::sleep(Duration::from_micros(200));
 }
 
-async fn serve(mut stream: tokio::net::TcpStream, pool: Option<portage::ThreadPool>) {
-    let _ = stream.set_nodelay(true);
-    let mut request = Vec::new();
-    loop {
-        request.clear();
-        while !request.ends_with(b"\r\n\r\n") {
-            match stream.read_buf(&mut request).await {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
+async fn answer(pool: Option<portage::ThreadPool>) -> &'static str {
+    match pool {
+        Some(pool) => pool.spawn_blocking(call).await.expect("it runs"),
+        None => tokio::task::spawn_blocking(call).await.expect("it runs"),
+    }
+    "ok"
+}
+
+/// Answers go out at once.
+struct NoDelay(tokio::net::TcpListener);
+
+impl axum::serve::Listener for NoDelay {
+    type Io = tokio::net::TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            if let Ok((stream, from)) = self.0.accept().await {
+                let _ = stream.set_nodelay(true);
+                return (stream, from);
             }
         }
-        match &pool {
-            Some(pool) => pool.spawn_blocking(call).await.expect("it runs"),
-            None => tokio::task::spawn_blocking(call).await.expect("it runs"),
-        }
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        if stream.write_all(answer).await.is_err() {
-            return;
-        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
     }
 }
 

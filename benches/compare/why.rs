@@ -1,0 +1,63 @@
+//! Why a row misses its bar, as far as it was found out; `NOTES.md` has the measurements.
+
+/// By row, and where a row has several lines, by a part of what it says.
+const REASONS: &[(u32, &str, &str)] = &[
+    (
+        1,
+        "bare boxes",
+        "a job has a cell with handle, context and account; a box has one call",
+    ),
+    (
+        1,
+        "",
+        "what is left is malloc and the accounts; see row 1 in NOTES",
+    ),
+    (2, "bare boxes", "as row 1"),
+    (4, "best peer", "two futex wakes, as with the peer"),
+    (4, "", "the tail is when the machine gives the worker a CPU"),
+    (
+        7,
+        "spawn_batch",
+        "a batch saves the push and the look at sleepers, not the cells",
+    ),
+    (7, "", "the cells: as row 1"),
+    (8, "bare boxes", "as row 1"),
+    (9, "", "how soon a started thread gets a CPU; see NOTES"),
+    (
+        11,
+        "",
+        "how soon a thread gets a CPU, with few threads that ask; see NOTES",
+    ),
+    (
+        12,
+        "joins",
+        "contexts, accounts and the desk for each task; see NOTES",
+    ),
+    (
+        12,
+        "",
+        "the account and the context of each poll; see NOTES",
+    ),
+    (
+        13,
+        "",
+        "timers of workers go through one driver thread; see NOTES",
+    ),
+    (14, "bare channel", "as row 1"),
+    (
+        15,
+        "one thread",
+        "a block of 120 bytes with place for callbacks and chains; see NOTES",
+    ),
+    (15, "polled", "as the line above"),
+    (15, "", "two futex wakes, as with the peer"),
+    (20, "", "how soon a thread gets a CPU; see NOTES"),
+];
+
+/// The reason of a line that misses.
+pub fn why(row: u32, what: &str) -> &'static str {
+    let known = REASONS
+        .iter()
+        .find(|(known, part, _)| *known == row && what.contains(part));
+    known.map_or("not known", |(_, _, reason)| reason)
+}
