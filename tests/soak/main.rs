@@ -13,7 +13,6 @@
 //! `submitted = completed + panicked + cancelled`, and memory and threads are back at their floor.
 
 #![cfg(not(loom))]
-// a program with a `main` also as a model, where there is nothing to run
 #![allow(
     clippy::unwrap_used,
     reason = "a failure ends the program with its place, as in a test"
