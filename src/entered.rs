@@ -217,7 +217,15 @@ pub(crate) fn enter_loop() -> LoopGuard {
     }
 }
 
-/// Ends what [`enter_loop`] began.
+/// Hides that a loop runs further down, from work that only lies on top of it, until the guard
+/// is dropped.
+pub(crate) fn step_out_of_loop() -> LoopGuard {
+    LoopGuard {
+        before: LOOP.try_with(|flag| flag.replace(false)).unwrap_or(false),
+    }
+}
+
+/// Ends what [`enter_loop`] or [`step_out_of_loop`] began.
 #[must_use]
 pub(crate) struct LoopGuard {
     before: bool,

@@ -155,10 +155,10 @@ impl fmt::Debug for SubmitError {
 impl Error for SubmitError {}
 
 /// Why a loop or a lane did not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RunError(RunReason);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RunReason {
     WrongThread,
     Finished,
@@ -394,7 +394,7 @@ impl Error for BridgeError {
 }
 
 /// A time limit ran out; see [`timeout`](crate::time::timeout).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Elapsed(());
 
 impl Elapsed {

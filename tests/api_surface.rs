@@ -633,6 +633,8 @@ mod current_thread {
 
 #[test]
 fn errors_are_at_most_two_words() {
+    data::<portage::error::RunError>();
+    data::<portage::error::Elapsed>();
     for (name, size) in errors::sizes() {
         assert!(size <= 2 * size_of::<usize>(), "{name} has {size} bytes");
     }

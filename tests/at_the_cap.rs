@@ -14,7 +14,8 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use portage::event_loop::ensure_thread_event_loop;
+use portage::bridge::async_to_sync;
+use portage::event_loop::{ensure_thread_event_loop, running_loop, with_thread_event_loop};
 use portage::pool::Starter;
 use portage::promise::{Cancel, promise};
 use portage::time::{sleep, timeout, yield_now};
@@ -489,4 +490,44 @@ fn a_nested_wait_for_what_waits_below_gets_an_error_also_by_await() {
     give.resolve(outer).expect("it is awaited");
     told.recv().expect("it ends");
     assert!(ran.load(Ordering::Acquire));
+}
+
+// --- what runs in place is no part of what it lies on -----------------------------------------
+
+#[test]
+fn a_job_that_runs_in_place_inside_a_loop_is_not_inside_that_loop() {
+    let _watch = watchdog(20);
+    /// Does everything that a loop below would refuse.
+    fn free() -> bool {
+        let own = with_thread_event_loop(|own| own.run_until_complete(async { 1 }));
+        let fresh = EventLoop::new().run_until_complete(async { 1 });
+        let bridged = async_to_sync(|| async { 1 }).call();
+        running_loop().is_none() && own.is_ok() && fresh.is_ok() && bridged.is_ok()
+    }
+    let job = || current().spawn_blocking(free);
+    let waited = on_the_only_worker(move || {
+        let event_loop = EventLoop::new();
+        let task = event_loop.spawn_local(async move { job().wait() });
+        let waited = event_loop.run_until_complete(task).expect("it is idle");
+        let awaited = event_loop.run_until_complete(job());
+        (waited.expect("a value"), awaited.expect("it is idle"))
+    });
+    assert!(waited.0.expect("a value") && waited.1.expect("a value"));
+}
+
+#[test]
+fn the_loop_that_a_job_in_place_lies_on_cannot_be_run_by_it() {
+    let _watch = watchdog(20);
+    let refused = on_the_only_worker(|| {
+        with_thread_event_loop(|own| {
+            own.run_until_complete(async {
+                let job = current().spawn_blocking(|| {
+                    with_thread_event_loop(|own| own.run_until_complete(async { 1 }))
+                });
+                job.wait()
+            })
+        })
+    });
+    let inner = refused.expect("it is idle").expect("a value");
+    assert!(inner.is_err_and(|error| error.is_already_running()));
 }

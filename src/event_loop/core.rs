@@ -101,7 +101,7 @@ impl Core {
 
     /// Begins a run; it lasts until the guard is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> Result<Run, RunError> {
-        if is_in_loop() {
+        if is_in_loop() || self.runs.get() {
             return Err(RunError::already_running());
         }
         if self.shared.is_closed() {
@@ -238,7 +238,7 @@ fn push_here(shared: &Shared, task: TaskRef) -> Result<(), TaskRef> {
 
 /// The loop that runs on this thread, as its code may see it.
 pub(super) fn running() -> Option<Rc<Core>> {
-    if HIDDEN.try_with(Cell::get).unwrap_or(true) {
+    if !is_in_loop() || HIDDEN.try_with(Cell::get).unwrap_or(true) {
         return None;
     }
     RUNNING

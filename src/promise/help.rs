@@ -67,8 +67,9 @@ fn run_here(task: &Hold) -> bool {
 pub(super) fn in_place<R>(work: impl FnOnce() -> R) -> R {
     let depth = help_depth();
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth + 1));
-    // The work is the pool's: its timers must not stay with a thread that sleeps next.
-    let aside = Timers::step_aside();
+    // The work is the pool's: its timers must not stay with a thread that sleeps next, and a
+    // loop that runs below is none of its business.
+    let aside = (Timers::step_aside(), entered::step_out_of_loop());
     let done = work();
     drop(aside);
     let _ = HELP_DEPTH.try_with(|slot| slot.set(depth));
