@@ -66,4 +66,12 @@ impl Caller {
             _ => shared.injector.push(task),
         }
     }
+
+    /// The same for many.
+    pub(super) fn put_all(&self, shared: &Shared, tasks: &mut Vec<TaskRef>) {
+        match self {
+            Self::Worker(_) => tasks.drain(..).for_each(|task| self.put(shared, task)),
+            Self::Outsider(_) => shared.injector.extend(tasks.drain(..)),
+        }
+    }
 }

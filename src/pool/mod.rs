@@ -73,6 +73,12 @@ pub use builder::ThreadPoolBuilder;
 pub use metrics::PoolMetrics;
 pub use shutdown::{Shutdown, ShutdownReport, StuckTask};
 
+/// Jobs of a batch that are queued, and announced, before the rest is made.
+const BATCH_FIRST: usize = 64;
+
+/// Jobs of a batch that are queued at once.
+const BATCH_PART: usize = 256;
+
 /// A pool of threads that runs blocking jobs and async tasks.
 ///
 /// A clone is a handle to the same pool. When the last one is dropped, queued work still
@@ -392,9 +398,10 @@ impl ThreadPool {
         handle
     }
 
-    /// Runs many closures, with one wake for all of them.
+    /// Runs many closures, with one chain of wakes for all of them.
     ///
-    /// The workers wake each other as long as there is more. Refused like
+    /// The workers wake each other as long as there is more. They begin while later ones are
+    /// still being queued. Refused like
     /// [`ThreadPool::spawn_blocking`], all of them or none.
     ///
     /// # Examples
@@ -427,16 +434,26 @@ impl ThreadPool {
             caller.count_submitted(shared, jobs.len() as u64);
         }
         let home = if admitted { home } else { Nowhere::home() };
+        let mut tasks = Vec::with_capacity(handles.capacity().min(BATCH_PART));
         for f in jobs {
             let (task, handle) = spawn::job(home.clone(), None, f);
-            if admitted {
-                caller.put(shared, task);
-            } else {
-                task.shut_down();
-            }
             handles.push(handle);
+            if !admitted {
+                task.shut_down();
+                continue;
+            }
+            tasks.push(task);
+            // Somebody begins with the first ones while the others are being made.
+            let is_first = handles.len() == BATCH_FIRST;
+            if is_first || tasks.len() == BATCH_PART {
+                caller.put_all(shared, &mut tasks);
+            }
+            if is_first {
+                shared.after_push();
+            }
         }
         if admitted {
+            caller.put_all(shared, &mut tasks);
             shared.after_push();
         }
         handles

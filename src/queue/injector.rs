@@ -45,6 +45,13 @@ impl<T> Injector<T> {
         self.tell(&items);
     }
 
+    /// Adds all of them under one lock, which is held for them all: not for very many.
+    pub(crate) fn extend(&self, more: impl ExactSizeIterator<Item = T>) {
+        let mut items = self.items.lock();
+        items.extend(more);
+        self.tell(&items);
+    }
+
     /// Takes the oldest item.
     pub(crate) fn take(&self) -> Option<T> {
         if self.is_empty() {
@@ -91,12 +98,10 @@ impl<T> Injector<T> {
     }
 
     /// Something was taken; returns the memory of a ring that has become much too large.
-    fn taken(&self, items: &mut VecDeque<T>) -> VecDeque<T> {
+    fn taken(&self, items: &mut VecDeque<T>) -> Option<VecDeque<T>> {
         self.tell(items);
-        if items.is_empty() && items.capacity() > ROOM_KEPT {
-            return std::mem::take(items);
-        }
-        VecDeque::new()
+        let is_too_large = items.is_empty() && items.capacity() > ROOM_KEPT;
+        is_too_large.then(|| std::mem::take(items))
     }
 
     fn tell(&self, items: &VecDeque<T>) {
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn several_go_to_a_worker_in_order_and_the_rest_stays() {
         let (queue, own) = (Injector::new(), Local::new());
-        (0..100).for_each(|n| queue.push(n));
+        queue.extend(0..100);
         let first = queue.take_several(&own);
         let all: Vec<_> = first
             .into_iter()
@@ -170,7 +175,7 @@ mod tests {
     #[test]
     fn a_burst_leaves_no_memory_behind() {
         let queue = Injector::new();
-        (0..10 * ROOM_KEPT).for_each(|n| queue.push(n));
+        queue.extend(0..10 * ROOM_KEPT);
         while queue.take().is_some() {}
         assert_eq!(queue.items.lock().capacity(), 0);
     }
