@@ -90,3 +90,7 @@ fuzz-coverage *how:
 # plants a bug of each class in a copy of the tree; its check must fail
 planted filter="":
     ci/planted.sh {{filter}}
+
+# all tests under the sanitizers, the fuzz targets too; `quick` is what CI runs
+sanitizers how="":
+    ci/sanitizers.sh {{how}}

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::base::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Bits of each count; a pool has at most 32 768 threads.
 const BITS: u32 = 20;
@@ -85,10 +85,14 @@ impl Census {
         self.add(THREAD.wrapping_neg())
     }
 
-    /// A thread leaves if there are more than `core`; false otherwise.
+    /// A thread leaves if there are more than `core`; false otherwise. The caller then looks at
+    /// the queues once more, for whoever has counted on it.
     pub(super) fn left_if_above(&self, core: usize) -> bool {
-        self.change(|now| (now.threads() > core).then_some(now.0 - THREAD))
-            .is_ok()
+        let left = self.change(|now| (now.threads() > core).then_some(now.0 - THREAD));
+        // Ordering: the look comes after the move; pairs with the fence between a push and the
+        // pusher's look at this word.
+        fence(Ordering::SeqCst);
+        left.is_ok()
     }
 
     /// A worker begins to block in a wait of ours.
@@ -164,5 +168,62 @@ mod tests {
         assert!(census.left_if_above(2));
         assert!(!census.left_if_above(2));
         assert_eq!(census.left().threads(), 1);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::Census;
+    use crate::base::sync::Arc;
+    use crate::base::sync::atomic::{AtomicUsize, Ordering, fence};
+    use crate::queue::injector::Injector;
+    use loom::thread;
+
+    /// A pool with a core of one and two threads, of which one is blocked.
+    struct Toy {
+        census: Census,
+        queue: Injector<u8>,
+        started: AtomicUsize,
+    }
+
+    impl Toy {
+        /// Starts a thread if there is work, and fewer than the core that could do it.
+        fn look(&self) {
+            let now = self.census.now();
+            if !self.queue.is_empty() && now.threads() - now.blocked() < 1 {
+                self.started.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Question: can a job be left behind by a worker that leaves while it is pushed, because
+    /// its pusher counts on the worker and the worker does not see the job?
+    ///
+    /// Bound: one push, one worker that leaves; every interleaving.
+    ///
+    /// Must fail when: the fence of [`Census::left_if_above`] is not there.
+    #[test]
+    fn loom_pool_a_push_that_races_a_retirement_starts_a_thread() {
+        loom::model(|| {
+            let toy = Arc::new(Toy {
+                census: Census::new(),
+                queue: Injector::new(),
+                started: AtomicUsize::new(0),
+            });
+            assert_eq!(toy.census.reserve(2, 2), 2);
+            (0..2).for_each(|_| toy.census.arrived());
+            toy.census.block_begins();
+            let leaving = toy.clone();
+            let worker = thread::spawn(move || {
+                assert!(leaving.census.left_if_above(1));
+                leaving.look();
+            });
+            toy.queue.push(1);
+            // as in `Idle::claim`, which every push passes
+            fence(Ordering::SeqCst);
+            toy.look();
+            worker.join().unwrap();
+            assert!(toy.started.load(Ordering::Relaxed) > 0, "a job left behind");
+        });
     }
 }

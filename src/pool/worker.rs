@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use crate::base::clock;
 use crate::base::contain::{contain, discard};
 use crate::base::random::Random;
-use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, local};
 use crate::entered::{self, Parking};
 use crate::event_loop::ThreadLoopDriver;
@@ -595,9 +595,7 @@ impl Worker {
         {
             return false;
         }
-        // Whoever pushed meanwhile counted this thread as busy.
-        // Ordering: between the census and the look; pairs with the fence after a push.
-        fence(Ordering::SeqCst);
+        // Whoever pushed meanwhile counted this thread as busy; `left_if_above` has a fence.
         shared.wake_more();
         true
     }

@@ -7,11 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::panic::Location;
+
 use super::handle::JoinHandle;
 use super::writer::{Promise, promise};
+use crate::base::contain::contain;
 use crate::deferred;
 use crate::join_error::JoinError;
-use crate::task::{self, Callback, Spawned};
+use crate::task::{self, Callback, Spawned, report_stray_panic};
 
 impl<T: Send + 'static> JoinHandle<T> {
     /// Runs `f` on the outcome when it is there, and gives the handle of what `f` makes of it.
@@ -59,7 +62,18 @@ impl<T: Send + 'static> JoinHandle<T> {
         F: FnOnce(T) -> U + Send + 'static,
         U: Send + 'static,
     {
-        self.derive(Spawned::here(), move |outcome| outcome.map(f))
+        let at = Location::caller();
+        self.derive(Spawned::here(), move |outcome| match outcome {
+            Ok(value) => Ok(f(value)),
+            Err(error) => {
+                // On its own, before the error is on its way: a destructor that panics while a
+                // value is returned would leak that value.
+                if let Err(payload) = contain(move || drop(f)) {
+                    report_stray_panic("the destructor of a step", at, payload);
+                }
+                Err(error)
+            }
+        })
     }
 
     fn derive<U, F>(self, spawned: Spawned, f: F) -> JoinHandle<U>

@@ -34,7 +34,7 @@ use crate::base::fork;
 use crate::base::park::Parker;
 #[cfg(all(not(loom), any(test, feature = "test-util")))]
 use crate::base::simulated;
-use crate::base::sync::{Arc, Condvar, Mutex, StaticMutex, thread};
+use crate::base::sync::{Arc, Condvar, Mutex, MutexGuard, StaticMutex, thread};
 use crate::timer::agenda::Agenda;
 use crate::timer::entry::{Entry, Home};
 use crate::timer::heap::Due;
@@ -184,6 +184,11 @@ impl Driver {
 
     /// The life of the thread.
     fn serve(&self) {
+        self.serve_by(|state, until| self.changed.wait_until(state, until).timed_out());
+    }
+
+    /// The same with another way to sleep, which says whether its time ran out.
+    fn serve_by(&self, sleep: impl Fn(&mut MutexGuard<'_, State>, Instant) -> bool) {
         let mut due = Vec::new();
         let mut state = self.state.lock();
         loop {
@@ -198,7 +203,7 @@ impl Driver {
             let next = state.agenda.next();
             let until = next.unwrap_or_else(|| clock::now() + self.linger);
             state.thread = Presence::Asleep(until);
-            let timed_out = self.changed.wait_until(&mut state, until).timed_out();
+            let timed_out = sleep(&mut state, until);
             if next.is_none() && timed_out && state.agenda.next().is_none() {
                 state.thread = Presence::Absent;
                 return;
@@ -363,5 +368,98 @@ mod tests {
         driver.add(at, Waker::from(Arc::new(Bomb)), false);
         driver.add(at, tell(&to, "alive"), false);
         assert_eq!(from.recv_timeout(SOON), Ok("alive"));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::{Driver, LINGER, Presence};
+    use crate::base::park::Parker;
+    use crate::base::sync::{Arc, thread};
+    use crate::timer::heap::Due;
+    use std::io;
+    use std::task::Waker;
+    use std::time::Instant;
+
+    /// A thread whose every sleep ends by a notification and takes it for the end of its time:
+    /// loom knows none, and that is the hard case.
+    fn start_hasty(driver: Arc<Driver>) -> io::Result<()> {
+        thread::spawn(move || {
+            driver.serve_by(|state, _| {
+                driver.changed.wait(state);
+                true
+            });
+        });
+        Ok(())
+    }
+
+    /// Adds a timer that is due, and waits until it fires.
+    fn sleep(driver: &Arc<Driver>) {
+        let parker = Parker::new();
+        let waker = Waker::from(parker.unparker().clone());
+        let entry = driver.add(Due::At(Instant::now()), waker, false);
+        parker.park();
+        drop(entry);
+    }
+
+    /// The time of a sleeping thread runs out; false when there is none, and none starting.
+    fn tick(driver: &Driver) -> bool {
+        loop {
+            match driver.state.lock().thread {
+                Presence::Absent => return false,
+                Presence::Asleep(_) => break,
+                Presence::Awake => {}
+            }
+            thread::yield_now();
+        }
+        driver.changed.notify_one();
+        true
+    }
+
+    fn model(f: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(3));
+        builder.check(f);
+    }
+
+    /// Question: does every timer fire, whoever starts the thread or finds it asleep, and is
+    /// there never a second thread?
+    ///
+    /// Bound: two adders; three preemptions.
+    ///
+    /// Must fail when: the start is not claimed under the lock; nobody tells a thread that
+    /// sleeps past a deadline.
+    #[test]
+    fn loom_timer_driver_is_started_once_and_told() {
+        model(|| {
+            let driver = Driver::new(start_hasty, LINGER);
+            let other = driver.clone();
+            let adder = thread::spawn(move || sleep(&other));
+            sleep(&driver);
+            adder.join().unwrap();
+            while tick(&driver) {
+                thread::yield_now();
+            }
+        });
+    }
+
+    /// Question: is a timer lost that comes while the thread is about to leave?
+    ///
+    /// Bound: one adder of two timers, one end of the linger in between; three preemptions.
+    ///
+    /// Must fail when: the thread leaves without a look at the agenda after its sleep.
+    #[test]
+    fn loom_timer_driver_that_leaves_leaves_no_timer_behind() {
+        model(|| {
+            let driver = Driver::new(start_hasty, LINGER);
+            sleep(&driver);
+            let other = driver.clone();
+            let ticker = thread::spawn(move || tick(&other));
+            sleep(&driver);
+            ticker.join().unwrap();
+            while tick(&driver) {
+                thread::yield_now();
+            }
+        });
     }
 }

@@ -28,7 +28,7 @@ use portage::{
 };
 
 use super::{books_balance, fixed};
-use crate::kit::{self, Diary, Gate, OpenAtEnd, PanicOnDrop, reports, watchdog};
+use crate::kit::{self, Diary, Drops, Gate, OpenAtEnd, PanicOnDrop, reports, watchdog};
 
 /// A panic whose payload panics again when it is dropped, twice.
 struct Grenade(u8);
@@ -299,6 +299,22 @@ fn callbacks_and_steps_of_chains() {
     gate.open();
     assert!(after.wait().expect("a value"));
     assert_eq!(seen.read(), ["second", "fifth"]);
+    // the error passes through whatever the step that it skips does in its drop
+    let drops = Drops::new();
+    let token = drops.token();
+    let failed = pool.spawn_blocking(move || -> u8 { std::panic::panic_any(token) });
+    let bomb = PanicOnDrop("a step that is skipped");
+    let skipped = failed.map(move |value| {
+        let _held = &bomb;
+        value
+    });
+    let payload = skipped.wait().unwrap_err().into_panic().expect("a panic");
+    assert!(
+        payload.is::<kit::Token>(),
+        "the first panic, not the second"
+    );
+    drop(payload);
+    assert_eq!(drops.live(), 0);
     // on the thread that adds it late
     let done = pool.spawn_blocking(|| ());
     kit::eventually("the end", || done.is_finished());
