@@ -48,7 +48,7 @@
 //! [`pool`], [`event_loop`] and [`time`], [`current_thread`], [`mod@promise`], [`context`],
 //! [`cancel`], [`executor`], [`bridge`], [`execution_queue`], [`executors`], [`sync`], [`error`].
 //! Guides: [coming from Python](guide::from_python), [from tokio](guide::from_tokio),
-//! [which thread runs what](guide::which_thread).
+//! [which thread runs what](guide::which_thread), [what things cost](guide::cost).
 //!
 //! # Features
 //!
@@ -103,6 +103,8 @@ pub mod guide {
     pub mod from_tokio {}
     #[doc = include_str!("../docs/which_thread.md")]
     pub mod which_thread {}
+    #[doc = include_str!("../docs/cost.md")]
+    pub mod cost {}
 }
 
 pub use context::{Context, ContextVar, copy_context};

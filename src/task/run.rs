@@ -11,7 +11,7 @@ use super::current;
 use super::end::{self, end, finish};
 use super::schedule::WakeKind;
 use super::side::Side;
-use super::state::{Claim, HELPED, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
+use super::state::{Claim, HELPED, Release, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
 use super::typed::Typed;
 use super::unhandled;
 use super::waker;
@@ -265,6 +265,7 @@ fn suspend(task: TaskRef) -> Option<TaskRef> {
     }
     match header.word.turn_own(Snapshot::suspend) {
         Suspend::Idle => drop(task),
+        Suspend::Gone => task.given_up(Release::Nothing),
         Suspend::Again => {
             tell_helper(header);
             return Some(task);

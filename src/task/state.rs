@@ -102,6 +102,8 @@ pub(super) enum Claim {
 pub(super) enum Suspend {
     /// Let go of it.
     Idle,
+    /// Others can wake it; the runner's driver is given up.
+    Gone,
     /// It was woken meanwhile: queue it again.
     Again,
     /// It was cancelled meanwhile: drop it and publish.
@@ -333,6 +335,8 @@ impl Snapshot {
             (Suspend::Abort, None)
         } else if self.has(SCHEDULED) {
             (Suspend::Again, Some(self.without(RUNNING)))
+        } else if self.drivers() > 1 {
+            (Suspend::Gone, Some(Self(self.without(RUNNING).0 - DRIVER)))
         } else {
             (Suspend::Idle, Some(self.without(RUNNING)))
         }

@@ -293,3 +293,12 @@ fn a_promise_without_a_reader_says_that_it_is_over() {
     assert!(over.unwrap().has(DONE));
     assert_eq!(over.unwrap().driver_gone(), (Release::Free, None));
 }
+
+#[test]
+fn a_suspended_future_is_let_go_of_in_one_move_where_others_can_wake_it() {
+    let running = after(Snapshot::born(TASK).claim());
+    assert_eq!(running.suspend().0, Suspend::Idle, "nobody can");
+    let (duty, gone) = running.driver_added().suspend();
+    assert_eq!(duty, Suspend::Gone);
+    assert_eq!(gone, running.suspend().1, "one driver less");
+}

@@ -71,6 +71,14 @@ impl Counts {
     }
 }
 
+/// The locked instructions that `docs/cost.md` tells the users of.
+pub fn told(name: &str) -> Option<f64> {
+    let line = format!("| `{name}`:");
+    let table = include_str!("../../../docs/cost.md").lines();
+    let cells = table.filter_map(|row| row.strip_prefix(&line)?.split('|').nth(2));
+    cells.filter_map(|cell| cell.trim().parse().ok()).next()
+}
+
 /// The file.
 pub struct Baseline {
     compiler: String,

@@ -71,6 +71,11 @@ fn main() -> ExitCode {
                 verdict = baseline.judge(operation.name, &counts);
             }
         }
+        if let (Some(locked), Some(told)) = (counts.locked, baseline::told(operation.name))
+            && locked > told + (told * 0.05).max(0.5)
+        {
+            verdict += &format!("   locked: {locked:.1}, docs/cost.md says {told}");
+        }
         println!("{}", counts.line(operation.name, &verdict));
         if !verdict.is_empty() {
             worse.push(operation.name);
