@@ -92,6 +92,10 @@ impl<T> Thief<T> {
     /// them, moves the rest into `own`.
     pub(crate) fn take_half(&self, own: &Local<T>) -> Option<T> {
         let half = |from: &Stealer<T>, to: &Worker<T>| {
+            // Most searches find nothing: a look costs less than an attempt.
+            if from.is_empty() {
+                return None;
+            }
             until_settled(|| from.steal_batch_with_limit_and_pop(to, BATCH_MAX))
         };
         half(&self.fresh, &own.fresh).or_else(|| half(&self.line, &own.line))
