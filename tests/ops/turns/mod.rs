@@ -2,6 +2,7 @@
 //! half decides who goes when. What one of them finds is found again by the same bytes.
 
 #![allow(
+    dead_code,
     unreachable_pub,
     unused_qualifications,
     clippy::duplicate_mod,
