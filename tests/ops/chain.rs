@@ -5,10 +5,14 @@
 //! the model says what each handle must say; at the end every callback must have been called
 //! once, and nothing may be left alive.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
 
-use portage::promise::{Cancel, Completion, chain_future_results};
+use portage::promise::{Cancel, Completion, FutureWrapper, chain_future_results};
 use portage::{JoinError, JoinHandle, Promise, promise};
 
 use super::Bytes;
@@ -215,7 +219,7 @@ impl Real {
     }
 
     fn step(&mut self, operation: u8, bytes: &mut Bytes<'_>) {
-        if self.handles.is_empty() || operation % 15 == 0 && self.handles.len() < NODES_MAX {
+        if self.handles.is_empty() || operation % 19 == 0 && self.handles.len() < NODES_MAX {
             let (promise, handle) = promise();
             self.add(Node::new(true, None), Some(promise), handle);
             return;
@@ -223,7 +227,7 @@ impl Real {
         let Some(at) = bytes.index(self.handles.len()) else {
             return;
         };
-        match operation % 15 {
+        match operation % 19 {
             1 | 2 => self.resolve(at, bytes.operand() as u32),
             3 => self.fail(at),
             4 => self.drop_promise(at),
@@ -235,6 +239,10 @@ impl Real {
             11 => self.take(at),
             12 => self.call_back(at, bytes.operand()),
             13 => self.flatten(at, bytes.operand() % 2 == 0),
+            14 => self.look(at),
+            15 => self.listen(at),
+            16 => self.wait(at, bytes.operand()),
+            17 => self.wrap(at),
             _ => self.handles[at] = None,
         }
     }
@@ -357,6 +365,77 @@ impl Real {
             (got, expected) => panic!("{at}: {:?} for {expected:?}", got.map(|got| got.is_ok())),
         }
         node.is_taken |= node.outcome.is_some();
+    }
+
+    /// What does not change anything.
+    fn look(&self, at: usize) {
+        let Some(handle) = &self.handles[at] else {
+            return;
+        };
+        let node = &self.model.nodes[at];
+        let canceller = handle.cancel_handle();
+        assert_eq!(canceller.is_cancelled(), handle.is_cancelled());
+        let runs = node.is_promise && node.is_started && node.outcome.is_none();
+        assert_eq!(handle.is_running(), runs);
+        assert!(handle.name().is_none() && format!("{handle:?}").contains("JoinHandle"));
+        assert!(format!("{canceller:?}").contains(&handle.id().to_string()));
+    }
+
+    /// The writing half hears of a cancel, and only of that.
+    fn listen(&mut self, at: usize) {
+        let node = &self.model.nodes[at];
+        if let Some(promise) = &mut self.promises[at] {
+            assert_eq!(promise.is_cancelled(), node.is_told);
+            let mut cx = Context::from_waker(Waker::noop());
+            let heard = pin!(promise.cancelled()).poll(&mut cx).is_ready();
+            assert_eq!(heard, node.is_told);
+        }
+    }
+
+    /// A wait that finds what is there; one that finds nothing would be for ever.
+    fn wait(&mut self, at: usize, kind: usize) {
+        let Some(handle) = &mut self.handles[at] else {
+            return;
+        };
+        if self.model.nodes[at].outcome.is_none() {
+            let time = Duration::from_nanos(kind as u64 % 2);
+            assert!(handle.wait_timeout(time).is_none());
+            return;
+        }
+        let Some(handle) = self.handles[at].take() else {
+            return;
+        };
+        let got = if kind % 2 == 0 {
+            handle.wait()
+        } else {
+            handle.wait_helping()
+        };
+        self.taken(at, got);
+    }
+
+    /// A result of results, as a wrapper gives it.
+    fn wrap(&mut self, at: usize) {
+        if self.model.nodes[at].outcome.is_none() || self.model.nodes[at].is_taken {
+            return;
+        }
+        let Some(handle) = self.handles[at].take() else {
+            return;
+        };
+        let wrapper = FutureWrapper::new(handle.map(Ok::<Value, String>));
+        assert!(wrapper.is_finished() && !wrapper.is_consumed());
+        let got = wrapper.wait();
+        self.taken(at, got.map(|inner| inner.expect("it was made of a value")));
+    }
+
+    fn taken(&mut self, at: usize, got: Result<Value, JoinError>) {
+        let node = &mut self.model.nodes[at];
+        match (got, node.outcome) {
+            (Err(error), Some(_)) if node.is_taken => assert!(error.is_consumed()),
+            (Ok(value), Some(Outcome::Value(number))) => assert_eq!(value.number, number),
+            (Err(error), Some(outcome)) => assert_eq!(family(&error), outcome),
+            (got, expected) => panic!("{at}: {:?} for {expected:?}", got.is_ok()),
+        }
+        node.is_taken = true;
     }
 
     fn call_back(&mut self, at: usize, kind: usize) {
