@@ -319,7 +319,8 @@ fn the_books_balance_while_something_runs_and_something_waits() {
     let metrics = balances(&pool);
     assert_eq!(
         (metrics.panicked, metrics.queued, metrics.running),
-        (1, 0, 0)
+        (1, 0, 0),
+        "{metrics:?}"
     );
     assert_eq!(metrics.threads_peak, 1);
     kit::eventually("rest", || pool.metrics().threads_idle == 1);
