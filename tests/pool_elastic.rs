@@ -6,6 +6,7 @@
 
 mod kit;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -209,16 +210,18 @@ fn extra_threads_leave_and_those_of_the_core_stay() {
     for round in 1..=3 {
         meet(&pool, 20);
         eventually("the count of the core", || pool.metrics().threads == 2);
-        eventually("the hooks", || lock(&left).len() == 18 * round);
-        assert_eq!(pool.metrics().threads_retired, 18 * round as u64);
+        let retired = pool.metrics().threads_retired as usize;
+        assert!(retired >= 18 * round, "twenty met: {retired}");
+        eventually("the hooks", || lock(&left).len() == retired);
     }
     let left = lock(&left).clone();
     assert!(
         left.iter().all(|index| *index >= 2),
         "the core left: {left:?}"
     );
+    let distinct: BTreeSet<_> = left.iter().collect();
     assert!(
-        left.iter().all(|index| *index < 20),
+        distinct.len() < left.len(),
         "indices are used again: {left:?}"
     );
     assert_eq!(pool.spawn_blocking(|| 7).wait().expect("a value"), 7);
