@@ -298,10 +298,7 @@ impl Worker {
         self.seat.pulse.turn(Doing::Inside);
         let again = if is_job {
             // Counted here and not by the task, which would have to find this worker again.
-            self.seat.tally.started.bump();
-            if !task.run_counted() {
-                self.seat.tally.started.add(1_u64.wrapping_neg());
-            }
+            task.run_counted(|| self.seat.tally.started.bump());
             None
         } else {
             task.run_once()

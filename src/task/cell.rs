@@ -302,11 +302,11 @@ impl TaskRef {
         None
     }
 
-    /// Runs a job whose start its executor has counted itself; false: it did not start.
+    /// Runs a job whose start its executor counts itself, by `count`, once it has the claim.
     #[inline]
-    pub(crate) fn run_counted(self) -> bool {
+    pub(crate) fn run_counted(self, count: impl FnOnce()) {
         debug_assert!(self.is_job(), "a future is counted by `Schedule::started`");
-        run::run_counted(self)
+        run::run_counted(self, count);
     }
 
     /// Ends the task: its handle resolves `is_shut_down`, its work is dropped.

@@ -86,20 +86,20 @@ pub(super) fn run_once(task: TaskRef) -> Option<TaskRef> {
     carry_out(task, claim)
 }
 
-/// The same for a job whose start its executor has counted itself; false: it did not start.
+/// The same for a job whose start its executor counts itself, by `count`.
 #[inline]
-pub(super) fn run_counted(task: TaskRef) -> bool {
+pub(super) fn run_counted(task: TaskRef, count: impl FnOnce()) {
     let header = task.header();
     match header.word.turn_own(Snapshot::claim) {
         Claim::Start => {
+            count();
             // SAFETY: the turn has set RUNNING for us (invariant 2); the vtable is this cell's.
             let again = unsafe { (header.vtable.run)(task, false) };
             debug_assert!(again.is_none(), "a job does not yield");
-            true
         }
         claim => {
-            let _ = carry_out(task, claim);
-            false
+            let again = carry_out(task, claim);
+            debug_assert!(again.is_none(), "a job does not yield");
         }
     }
 }
