@@ -187,10 +187,51 @@ pub trait Executor: Send + Sync {
         self.execute(job)
     }
 
+    /// Stays open, although it drains, for what the calling thread is about to hand over: the
+    /// job of a queue has ended there for the executor, and the next one comes at once.
+    #[doc(hidden)]
+    fn keep_open(&self) -> KeptOpen {
+        KeptOpen::by_nobody()
+    }
+
     /// What becomes of a job that stands for a future.
     #[doc(hidden)]
     fn drives(&self) -> Drives {
         Drives::ToTheEnd
+    }
+}
+
+/// Until it is dropped, by the thread that asked for it, the executor does not end.
+#[doc(hidden)]
+#[must_use]
+pub struct KeptOpen(Option<Arc<dyn KeepsOpen>>);
+
+/// What can be kept open.
+pub(crate) trait KeepsOpen: Send + Sync {
+    fn let_go(&self);
+}
+
+impl KeptOpen {
+    pub(crate) fn by(executor: Arc<dyn KeepsOpen>) -> Self {
+        Self(Some(executor))
+    }
+
+    pub(crate) fn by_nobody() -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for KeptOpen {
+    fn drop(&mut self) {
+        if let Some(executor) = self.0.take() {
+            executor.let_go();
+        }
+    }
+}
+
+impl fmt::Debug for KeptOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptOpen")
     }
 }
 
@@ -217,6 +258,10 @@ macro_rules! forward {
 
             fn take_over(&self, job: Job) -> Result<(), SubmitError> {
                 (**self).take_over(job)
+            }
+
+            fn keep_open(&self) -> KeptOpen {
+                (**self).keep_open()
             }
 
             fn drives(&self) -> Drives {

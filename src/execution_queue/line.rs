@@ -39,7 +39,7 @@ use crate::base::fork;
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::thread_key;
 use crate::error::SubmitError;
-use crate::executor::{Executor, Job};
+use crate::executor::{Executor, Job, KeptOpen};
 use crate::pool::ThreadPool;
 use crate::promise::{JoinHandle, waited_for_work};
 use crate::task::{self, Hold, Home, Schedule, TaskRef, Waits, WakeKind, report_failure};
@@ -72,6 +72,8 @@ struct State {
     closers: BTreeMap<u64, Closer>,
     /// Threads that wait for a job of the line, by [`thread_key`], with whom they hold up.
     waits: Vec<(u64, Vec<u64>)>,
+    /// Executors that wait for the hand-over by the job of this ticket.
+    kept: Vec<(u64, KeptOpen)>,
 }
 
 /// A job with all that it takes to hand it over.
@@ -129,6 +131,7 @@ impl Drop for Place {
         };
         // Its work goes right now: nothing of the user's is left in it.
         contained_drop(entry);
+        self.shared.keep_open(self.ticket);
     }
 }
 
@@ -395,6 +398,32 @@ impl Shared {
     fn slot_gone(&self, ticket: u64) {
         self.slot_gone_quietly(ticket);
         drop(self.hand_over(None));
+        let kept = {
+            let mut state = self.state.lock();
+            let at = state.kept.iter().position(|(of, _)| *of == ticket);
+            at.map(|at| state.kept.swap_remove(at))
+        };
+        drop(kept);
+    }
+
+    /// A job with a slot is about to end: the executor of the next one, which may be draining,
+    /// has to wait for the hand-over. That comes after the end has been counted.
+    fn keep_open(&self, ticket: u64) {
+        let next = {
+            let state = self.state.lock();
+            if !state.slots.contains_key(&ticket) {
+                return;
+            }
+            let line = state.line.values().next();
+            let next = line.or_else(|| state.adders.values().next().map(|adder| &adder.entry));
+            next.map(|entry| entry.executor.clone())
+        };
+        let kept = match next {
+            Some(Some(executor)) => executor.keep_open(),
+            // nothing follows, or it goes to the global pool, which is never shut down
+            _ => return,
+        };
+        self.state.lock().kept.push((ticket, kept));
     }
 
     fn has_room(&self, state: &State) -> bool {

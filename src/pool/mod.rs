@@ -58,7 +58,7 @@ use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
 use crate::event_loop::thread_loop_home;
-use crate::executor::{Drives, Executor, Job};
+use crate::executor::{Drives, Executor, Job, KeepsOpen, KeptOpen};
 use crate::promise::JoinHandle;
 use crate::spawn;
 use crate::task::{Schedule, TaskRef};
@@ -601,8 +601,25 @@ impl Executor for ThreadPool {
         Ok(())
     }
 
+    /// Counts one job more, which its own worker takes back.
+    fn keep_open(&self) -> KeptOpen {
+        let shared = self.shared();
+        let (caller, _) = self.caller();
+        if !matches!(caller, Caller::Worker(_)) {
+            return KeptOpen::by_nobody();
+        }
+        caller.count_submitted(shared, 1);
+        KeptOpen::by(shared.clone())
+    }
+
     fn drives(&self) -> Drives {
         Drives::OnThreadLoop
+    }
+}
+
+impl KeepsOpen for Shared {
+    fn let_go(&self) {
+        Caller::of(self).uncount_submitted(self);
     }
 }
 
