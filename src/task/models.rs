@@ -210,7 +210,7 @@ fn loom_task_report_races_take() {
 /// Must fail when: `claim`, `claim_unstarted` or `stop` does not look at what the others set.
 #[test]
 fn loom_task_claim_is_exclusive() {
-    bounded(3, || {
+    bounded(2, || {
         let runs = Tracked::new(AtomicUsize::new(0));
         let counted = runs.clone();
         let (task, mut reader) = job(Spawned::here(), Queue::new(), None, move || {
