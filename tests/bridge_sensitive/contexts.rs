@@ -1,5 +1,7 @@
 //! What flows with the context.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -114,12 +116,19 @@ fn variables_flow_back_from_a_panic_and_from_a_cancel() {
         });
         assert!(failed.call().unwrap_err().is_panic());
         assert_eq!(VAR.get(), Some(1));
-        let late = async_to_sync(|| async {
-            VAR.set(2);
-            forever().await;
-        });
-        let late = late.timeout(Duration::from_millis(5)).call();
-        assert!(late.unwrap_err().is_timed_out());
+        let begun = Arc::new(AtomicBool::new(false));
+        let mut limit = Duration::from_millis(5);
+        // On a slow machine the time may be up before the code has begun.
+        while !begun.load(Ordering::Acquire) {
+            let begins = begun.clone();
+            let late = async_to_sync(move || async move {
+                VAR.set(2);
+                begins.store(true, Ordering::Release);
+                forever().await;
+            });
+            assert!(late.timeout(limit).call().unwrap_err().is_timed_out());
+            limit *= 2;
+        }
         assert_eq!(VAR.get(), Some(2));
         run(async {
             let failed = sync_to_async(|| {

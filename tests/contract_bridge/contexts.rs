@@ -1,6 +1,8 @@
 //! Variables through the bridge: in, out, and what does not travel.
 
 use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portage::EventLoop;
@@ -112,12 +114,20 @@ fn they_flow_back_also_where_it_panics() {
 #[test]
 fn they_flow_back_also_where_it_is_cut_off() {
     fresh(|| {
-        let call = async_to_sync(|| async {
-            set(&A, 8);
-            sleep(Duration::MAX).await;
-        });
-        let error = call.timeout(Duration::from_millis(10)).call();
-        assert!(error.expect_err("too long").is_timed_out());
+        let begun = Arc::new(AtomicBool::new(false));
+        let mut limit = Duration::from_millis(10);
+        // On a slow machine the time may be up before the code has begun.
+        while !begun.load(Ordering::Acquire) {
+            let begins = begun.clone();
+            let call = async_to_sync(move || async move {
+                set(&A, 8);
+                begins.store(true, Ordering::Release);
+                sleep(Duration::MAX).await;
+            });
+            let error = call.timeout(limit).call();
+            assert!(error.expect_err("too long").is_timed_out());
+            limit *= 2;
+        }
         assert_eq!(A.get(), Some(8));
     });
 }
