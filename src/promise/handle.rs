@@ -51,12 +51,12 @@ impl<T> JoinHandle<T> {
     /// Is this a forked child, and the work its parent's?
     #[inline]
     pub(super) fn is_left_behind(&self) -> bool {
-        fork::generation() > 0 && self.reader.chain().origin.home.is_left_behind()
+        fork::generation() > 0 && self.reader.origin().home.is_left_behind()
     }
 
     /// Could only the calling thread do this work?
     pub(crate) fn is_bound_here(&self) -> bool {
-        match self.reader.chain().origin.home {
+        match self.reader.origin().home {
             Home::Thread(key) => key == thread_key(),
             Home::Pool(pool) => {
                 worker().is_some_and(|worker| worker.pool() == pool && worker.is_only_one())

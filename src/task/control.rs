@@ -14,7 +14,8 @@ pub(super) fn cancel(header: &Header) -> Cancel {
     match header.word.turn(|now| now.stop(header.is_here(false))) {
         Stop::Prevent => {
             if header.word.peek().has(WORK) {
-                // SAFETY: the turn has set RUNNING for us (invariant 2); nobody has claimed the work.
+                // SAFETY: the turn has set RUNNING for us (invariant 2); nobody has claimed the
+                // work.
                 unsafe { drop_work(header) };
             }
             end(header, Some(Family::Cancelled), false, false);

@@ -17,7 +17,7 @@ use super::state::{
 use super::typed::Typed;
 use super::unhandled;
 use super::watch::Callback;
-use crate::base::contain::{contain, discard};
+use crate::base::contain::{contain, contained_drop};
 use crate::deferred;
 use crate::join_error::{Family, JoinError};
 
@@ -228,9 +228,7 @@ pub(super) unsafe fn leave(cell: NonNull<Header>) {
     if header.word.peek().has(WAITS) && header.word.turn(Snapshot::unwatch) == Watch::Pending {
         // SAFETY: the turn has given the waker's place back to the reading half.
         let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
-        if let Err(payload) = contain(|| drop(waker)) {
-            discard(payload);
-        }
+        contained_drop(waker);
     }
     match header.word.turn_own(Snapshot::leave) {
         Leave::Gone(Release::Free) => {

@@ -21,27 +21,29 @@
 //!
 //! # Invariants
 //!
-//! 1. A cell is freed by the move that takes away its last holder; the drivers together are
+//! 1. A cell is freed by the party that finds itself the last holder; the drivers together are
 //!    one holder. So each reference may use the header until it gives itself up.
 //! 2. `RUNNING` is set by one move and cleared by its owner alone, with the move that suspends
 //!    or publishes. So the work and the context have one owner at a time.
 //! 3. `DONE` is set once, after the work is dropped (or left to its thread, with `WORK`) and
-//!    the slot is filled. Only then are wakers and callbacks called.
+//!    the slot is filled. Only then are wakers and callbacks called, but for the waker of a reader
+//!    that helps, which `LENT` lets be called early.
 //! 4. The slot is moved out by the party whose move set `TAKEN`. A failure is moved out under
 //!    the watchers' lock, so that a reporter that saw no `TAKEN` under that lock may read it.
 //! 5. Work that is bound to a thread (`is_far`) is run and dropped on that thread. What cannot
 //!    get there any more is leaked, never dropped elsewhere.
 //! 6. No user code runs with a lock held: not the work, not a waker's `clone`, `wake` or `drop`,
-//!    not a callback, not a destructor. Panics of all of them are contained.
+//!    not a callback, not a destructor. Panics of all of them are contained; but a reader's own
+//!    waker may unwind into that reader's poll.
 //! 7. The place of the reader's waker has one owner at a time, as `WAITS`, `LENT` and `DONE` say
 //!    ([`watch`]).
 //!
 //! # Ordering
 //!
 //! Each move is an AcqRel compare-exchange, or a store by the one party that is left: what a party
-//! wrote before its move is visible to every party that moves after it. In particular: the spawner's writes to the runner, the
-//! waker's writes to the next poll (a redundant wake is a move too), the runner's writes to the
-//! reader.
+//! wrote before its move is visible to every party that moves after it. In particular: the
+//! spawner's writes to the runner, the waker's writes to the next poll (a redundant wake is a move
+//! too), the runner's writes to the reader.
 //!
 //! Modelled in `models`. Not here: queues, threads, and what public handles look like
 //! ([`promise`](mod@crate::promise)).

@@ -336,7 +336,9 @@ impl Snapshot {
         } else if self.has(SCHEDULED) {
             (Suspend::Again, Some(self.without(RUNNING)))
         } else if self.drivers() > 1 {
-            (Suspend::Gone, Some(Self(self.without(RUNNING).0 - DRIVER)))
+            let next = self.without(RUNNING);
+            // A count that stays as it is leaves the other change to be made.
+            (Suspend::Gone, Some(next.driver_gone().1.unwrap_or(next)))
         } else {
             (Suspend::Idle, Some(self.without(RUNNING)))
         }
@@ -381,7 +383,8 @@ impl Snapshot {
         (Stop::Notify, Some(self.with(CANCEL)))
     }
 
-    /// The executor refuses it, also what it was to drop for a canceller; `here` when this thread may drop the work.
+    /// The executor refuses it, also what it was to drop for a canceller; `here` when this thread
+    /// may drop the work.
     pub(super) fn refuse(self, here: bool) -> (Refuse, Option<Self>) {
         if self.has(RUNNING) {
             return (Refuse::Nothing, None);
@@ -440,6 +443,8 @@ impl Snapshot {
             return ((self, Finish::Stay), (!self.is_alone()).then_some(next));
         }
         let (release, gone) = next.driver_gone();
+        // The end is published also where the count of drivers stays as it is.
+        let gone = gone.or((release == Release::Nothing).then_some(next));
         ((self, Finish::Gone(release)), gone)
     }
 

@@ -130,7 +130,15 @@ fn a_count_that_reaches_its_end_stays_there_and_nothing_is_freed() {
     }
     assert_eq!((many.drivers(), many.holders()), (DRIVERS_MAX, 2));
     assert_eq!(many.driver_gone(), (Release::Nothing, None));
-    assert_eq!(many.wake(false).0, Wake::Push, "it still works");
+    let running = after(after(many.wake(false)).claim());
+    let (duty, idle) = running.suspend();
+    assert_eq!(duty, Suspend::Gone);
+    assert_eq!(idle.unwrap().drivers(), DRIVERS_MAX);
+    let ((_, duty), ended) = running.finish(None, true);
+    assert_eq!(duty, Finish::Gone(Release::Nothing));
+    let ended = ended.unwrap();
+    assert!(ended.has(DONE) && ended.has(OUTPUT) && !ended.has(RUNNING));
+    assert_eq!(ended.drivers(), DRIVERS_MAX);
 
     let mut held = Snapshot::born(JOB);
     for _ in 0..HOLDERS_MAX + 10 {
