@@ -201,7 +201,7 @@ pub trait Executor: Send + Sync {
     }
 }
 
-/// Until it is dropped, by the thread that asked for it, the executor does not end.
+/// Until it is dropped the executor does not end.
 #[doc(hidden)]
 #[must_use]
 pub struct KeptOpen(Option<Arc<dyn KeepsOpen>>);

@@ -53,7 +53,9 @@ impl Count {
 
     pub(crate) fn sum(&self) -> u64 {
         // Ordering: Relaxed, as in `add`: exact once the writers stand still.
-        self.0.iter().map(|cell| cell.load(Ordering::Relaxed)).sum()
+        // Wrapping: one thread may take back what another one has counted.
+        let cells = self.0.iter().map(|cell| cell.load(Ordering::Relaxed));
+        cells.fold(0, u64::wrapping_add)
     }
 }
 

@@ -419,11 +419,25 @@ impl Shared {
             next.map(|entry| entry.executor.clone())
         };
         let kept = match next {
-            Some(Some(executor)) => executor.keep_open(),
+            Some(Some(executor)) => {
+                let kept = executor.keep_open();
+                contained_drop(executor);
+                kept
+            }
             // nothing follows, or it goes to the global pool, which is never shut down
             _ => return,
         };
-        self.state.lock().kept.push((ticket, kept));
+        let late = {
+            let mut state = self.state.lock();
+            if state.slots.contains_key(&ticket) {
+                state.kept.push((ticket, kept));
+                None
+            } else {
+                // The slot went meanwhile, and nobody would come for this.
+                Some(kept)
+            }
+        };
+        drop(late);
     }
 
     fn has_room(&self, state: &State) -> bool {

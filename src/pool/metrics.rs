@@ -98,7 +98,8 @@ impl Totals {
         self.panicked += tally.panicked.read();
         self.cancelled += tally.cancelled.read();
         self.started += tally.started.read();
-        self.submitted += tally.submitted.read();
+        // Wrapping: one thread may take back what another one has counted.
+        self.submitted = self.submitted.wrapping_add(tally.submitted.read());
         self.stolen += tally.stolen.read();
         self.wakes += tally.wakes.read();
         self.parks += tally.parks.read();
@@ -166,7 +167,7 @@ impl Outside {
         totals.panicked += self.panicked.sum();
         totals.cancelled += self.cancelled.sum();
         totals.started += self.started.sum();
-        totals.submitted += self.submitted.sum();
+        totals.submitted = totals.submitted.wrapping_add(self.submitted.sum());
         totals.wakes += self.wakes.sum();
     }
 }

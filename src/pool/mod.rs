@@ -16,12 +16,12 @@
 //! searches and somebody sleeps; and no shared read-modify-write for the counts of the worker
 //! that runs it.
 
-// `builder` asks for a pool, `shared` is its state, `caller` who submits, `worker` a thread's life, `seat` what others
-// see of a worker, `guard` who looks after one, `home` what tasks see of the pool. `census` and
-// `seal` are its two words. `elastic`, `evidence`, `growth` and `watchdog` decide on threads, `registry` knows the
-// suspended tasks, `stranded` the workers that nobody else can help, `shutdown` and `metrics` are
-// what their names say. Who wakes whom is decided
-// in `crate::idle`.
+// `builder` asks for a pool, `shared` is its state, `caller` who submits, `called` since when a
+// woken worker is awaited, `worker` a thread's life, `seat` what others see of a worker, `guard` who looks
+// after one, `home` what tasks see of the pool. `census` and `seal` are its two words. `elastic`, `evidence`, `growth` and `watchdog`
+// decide on threads, `registry` knows the suspended tasks, `stranded` the workers that nobody else
+// can help, `shutdown` and `metrics` are what their names say. Who wakes whom is decided in
+// `crate::idle`.
 
 #![forbid(unsafe_code)]
 
@@ -601,10 +601,11 @@ impl Executor for ThreadPool {
         Ok(())
     }
 
-    /// Counts one job more, which its own worker takes back.
+    /// Counts one job more in the worker's own tally, as the next job will be, so that no reader
+    /// sees that one gone and the next one not there.
     fn keep_open(&self) -> KeptOpen {
         let shared = self.shared();
-        let (caller, _) = self.caller();
+        let caller = Caller::of(shared);
         if !matches!(caller, Caller::Worker(_)) {
             return KeptOpen::by_nobody();
         }

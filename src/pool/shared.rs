@@ -300,7 +300,8 @@ impl Shared {
         let ended = self.roster.totals().ended() + self.outside.ends();
         // Ordering: keeps the two sums in this order, also where they are Relaxed.
         fence(Ordering::SeqCst);
-        let submitted = self.roster.totals().submitted + self.outside.submitted.sum();
+        let inside = self.roster.totals().submitted;
+        let submitted = inside.wrapping_add(self.outside.submitted.sum());
         submitted.saturating_sub(ended)
     }
 
