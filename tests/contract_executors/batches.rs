@@ -120,7 +120,7 @@ fn at_most_max_workers_run_at_once_and_zero_counts_as_one() {
 fn a_timeout_counts_for_each_task_from_its_start() {
     let _watch = watchdog(30);
     for (kind, executor) in each() {
-        let limit = Duration::from_millis(40);
+        let limit = Duration::from_millis(200);
         let with_limit = RunMultiple {
             max_workers: 1,
             timeout: Some(limit),
