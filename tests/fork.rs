@@ -186,7 +186,8 @@ fn a_forked_child_gets_errors_and_no_hang() {
     let stop = Arc::new(Event::new());
     let seen = stop.clone();
     let thread = ThreadWithException::spawn(move || seen.wait()).unwrap();
-    in_child("a thread of the parent is not joined", || {
+    in_child("a thread of the parent is not alive", || {
+        assert!(!thread.is_alive());
         assert!(thread.try_join().unwrap_err().is_lost());
     });
     stop.set();

@@ -126,7 +126,7 @@ impl Unparker {
             self.woken.notify_one();
         }
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
-        crate::base::simulated::woke(self);
+        crate::base::simulated::switch();
     }
 
     /// Is the token here?

@@ -18,9 +18,9 @@
 //!
 //! 1. The root of an entered context has no identity. A root that has one belongs to one
 //!    context only.
-//! 2. `CURRENT.shown` is taken out only in [`Current::look`] and [`Current::change`], where nothing but code of
-//!    this module runs: no clone, drop or closure of a user. (No update of the map drops a
-//!    value, see there.)
+//! 2. `CURRENT.shown` is taken out only in [`Current::look`] and [`Current::change`], where nothing
+//!    but code of this module runs: no clone, drop or closure of a user. (No update of the map
+//!    drops a value, see there.)
 //! 3. Readers hold what is shown by a count, not by a borrow. A change that meets a reader
 //!    works on a copy, so user code may read, set and enter whatever it likes. The count is
 //!    the thread's own, so that reading writes nothing that other threads read.

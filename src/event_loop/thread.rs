@@ -150,8 +150,8 @@ impl ThreadLoopDriver {
         Timers::enter_and_come_back().next_deadline()
     }
 
-    /// The tasks and jobs of the loop that have not ended. Those that settled here from a pool are in
-    /// the pool's account, not in this one.
+    /// The tasks and jobs of the loop that have not ended. Those that settled here from a pool are
+    /// in the pool's account, not in this one.
     pub(crate) fn live(&self) -> usize {
         own_if_any().map_or(0, |own| own.core().shared.live())
     }

@@ -80,8 +80,8 @@ impl EventLoopPoolExecutor {
     ///
     /// # Errors
     ///
-    /// `is_invalid` for zero and for more than 4096; `is_thread` when the operating system refuses a thread: those
-    /// that have started leave again.
+    /// `is_invalid` for zero and for more than 4096; `is_thread` when the operating system refuses
+    /// a thread: those that have started leave again.
     #[doc(alias = "pool_size")]
     pub fn new(pool_size: usize) -> Result<Self, BuildError> {
         if pool_size == 0 {

@@ -1,13 +1,13 @@
 //! Are the busy workers asleep, or do they run? The evidence that growth rests on.
 //!
 //! Two sources:
-//! * Linux says it outright: the state letter in a thread's `stat` file ([`files`]). One read takes about
-//!   two microseconds with the file kept open, so a look samples up to [`SAMPLE`] workers. A
+//! * Linux says it outright: the state letter in a thread's `stat` file ([`files`]). One read takes
+//!   about two microseconds with the file kept open, so a look samples up to [`SAMPLE`] workers. A
 //!   worker inside a job that sleeps, and did so in the same job at a look some time before, is
-//!   blocked. Asleep for the first time proves nothing: computing jobs meet at locks, too.
-//!   Whoever may be waiting for a lock must sleep for longer than locks are held, and for
-//!   several time slices where the holder may have lost its CPU. Runnable without a CPU counts as running: stolen or throttled
-//!   CPU time, which makes a process look idle, changes nothing here.
+//!   blocked. Asleep for the first time proves nothing: computing jobs meet at locks, too. Whoever
+//!   may be waiting for a lock must sleep for longer than locks are held, and for several time
+//!   slices where the holder may have lost its CPU. Runnable without a CPU counts as running:
+//!   stolen or throttled CPU time, which makes a process look idle, changes nothing here.
 //! * Elsewhere the [`rate`] climbs: grow, and go on as long as jobs end faster for it.
 //!
 //! Every worker has a [`Pulse`], which it writes with plain stores, so that a job costs two

@@ -264,7 +264,8 @@ impl Growth {
         }
     }
 
-    /// Starts `count` reserved threads, half of the rest by the one just started, as long as there are many.
+    /// Starts `count` reserved threads, half of the rest by the one just started, as long as there
+    /// are many.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@
 //!
 //! # Ordering
 //!
-//! Of the [`Desk`], `named` and `since` are Relaxed: a report shows what lay there at about the same
-//! time, `look` reads the number of the task twice, and a name has its lock.
+//! Of the [`Desk`], `named` and `since` are Relaxed: a report shows what lay there at about the
+//! same time, `look` reads the number of the task twice, and a name has its lock.
 
 #![forbid(unsafe_code)]
 

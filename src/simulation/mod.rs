@@ -8,8 +8,9 @@
 //!
 //! Nothing is mocked: pools, loops, lanes, timers, queues and bridges are those of every other
 //! build. Only four things are different in a simulation, at the very bottom of the crate: to
-//! sleep, to be woken, to start or join a thread, and to read the clock. So a program that would hang is
-//! told from one that is slow, at once and for sure: [`Fault::is_hang`] says who waits for what.
+//! sleep, to be woken, to start or join a thread, and to read the clock. So a program that would
+//! hang is told from one that is slow, at once and for sure: [`Fault::is_hang`] says who waits for
+//! what.
 //!
 //! This module needs the feature `test-util`, which belongs into `[dev-dependencies]`:
 //!
@@ -20,13 +21,13 @@
 //!
 //! # What is inside
 //!
-//! The program given to [`run`], and every thread that this crate starts from inside: the workers of a
-//! [`ThreadPool`](crate::ThreadPool) made there, of
+//! The program given to [`run`], and every thread that this crate starts from inside: the workers
+//! of a [`ThreadPool`](crate::ThreadPool) made there, of
 //! [`ThreadPool::global`](crate::ThreadPool::global), which is another one in each simulation,
 //! [`ThreadWithException`](crate::sync::ThreadWithException), the loops of
-//! [`executors`](crate::executors), the threads of the [`bridge`](crate::bridge). The turn
-//! changes when a thread waits for something of this crate, when it wakes another one, when it
-//! ends, and at [`switch`].
+//! [`executors`](crate::executors), the threads of the [`bridge`](crate::bridge). The turn changes
+//! when a thread waits for something of this crate, when it wakes another one, when it ends, and at
+//! [`switch`].
 //!
 //! What is not: threads that the program starts by itself, and waits that this crate knows
 //! nothing of. A thread that blocks in a channel of the standard library keeps its turn, and

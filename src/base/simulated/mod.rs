@@ -5,12 +5,12 @@
 //! at a time has the turn; the others stand still in one of the calls below. Nothing else
 //! of the crate knows: what runs between two calls is the code of every other build.
 //!
-//! | the door                | asks             |
-//! |-------------------------|------------------|
-//! | `Parker`, `Unparker`    | [`park`], [`woke`] |
-//! | `Condvar`               | [`condvar`]      |
-//! | `thread::Builder`, join | [`thread`]       |
-//! | `clock::now`            | [`now`]          |
+//! | the door                | asks                 |
+//! |-------------------------|----------------------|
+//! | `Parker`, `Unparker`    | [`park`], [`switch`] |
+//! | `Condvar`               | [`condvar`]          |
+//! | `thread::Builder`, join | [`thread`]           |
+//! | `clock::now`            | [`now`]              |
 //!
 //! The seat is the first thread-local of an actor's thread and so the last to be destroyed: the
 //! destructors of all others run while the actor still has the turn.
@@ -28,7 +28,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::park::{Parker, Unparker};
+use crate::base::park::Parker;
 use crate::base::simulated::world::Until;
 
 pub use choices::Choices;
@@ -95,13 +95,6 @@ pub(crate) fn park(parker: &Parker, deadline: Option<Instant>) -> Option<bool> {
     let until = Until::Token(parker.unparker().clone());
     world.wait(actor, until, deadline, reason());
     Some(parker.take_token())
-}
-
-/// A token was given: whoever waits for it may go first.
-pub(crate) fn woke(_unparker: &Unparker) {
-    if let Some((world, actor)) = seat() {
-        world.give_way(actor);
-    }
 }
 
 /// Whoever else can run may go first.

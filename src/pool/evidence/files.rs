@@ -1,8 +1,9 @@
 //! What Linux tells about a thread, in text files.
 //!
 //! `stat` has the state letter. `syscall` says where a sleeper sleeps: on a futex it may want a
-//! lock (or a message: one cannot tell), in a page fault or where memory is mapped it may want
-//! the lock of the address space; anywhere else it sleeps because its job asked for it. Both stay open per thread.
+//! lock (or a message: one cannot tell), in a page fault or where memory is mapped it may want the
+//! lock of the address space; anywhere else it sleeps because its job asked for it. Both stay open
+//! per thread.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,10 @@
 //! Growth without thread states: more threads are good if jobs end faster for them.
 //!
 //! One more thread is tried first. Sleepers then end faster by its share, and growth doubles as
-//! long as each doubling brings at least half of what it promises; computing jobs end no
-//! faster, and the pool stays at one above `core` (at `core` if they are short) until they end at half that rate or not at
-//! all. Long computing jobs, of which none ends within a trial, cannot be told from sleepers.
+//! long as each doubling brings at least half of what it promises; computing jobs end no faster,
+//! and the pool stays at one above `core` (at `core` if they are short) until they end at half that
+//! rate or not at all. Long computing jobs, of which none ends within a trial, cannot be told from
+//! sleepers.
 
 #![forbid(unsafe_code)]
 
