@@ -21,7 +21,17 @@ fn main() {
     divan::main();
 }
 
-mod queue {
+/// The ground floor on which the files of the queues are compiled here.
+mod base {
+    pub(crate) mod sync {
+        pub(crate) use parking_lot::Mutex;
+        pub(crate) use std::sync::atomic;
+    }
+}
+
+mod queue;
+
+mod jobs {
     use super::*;
 
     #[divan::bench]
