@@ -58,7 +58,11 @@ bless:
 bench *rows:
     cargo bench -p portage-benches -- {{rows}}
 
-# the same, and keeps what it finds in benches/RESULTS.md and RESULTS.json
+# the queues, promises, contexts and timers by themselves; FILTER is part of a row's name
+micro filter="":
+    cargo bench -p portage-benches --bench micro {{filter}}
+
+# the same as `bench`, and keeps what it finds in benches/RESULTS.md and RESULTS.json
 bench-report:
     cargo bench -p portage-benches -- --report
 

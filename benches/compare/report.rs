@@ -1,18 +1,18 @@
-//! The table, the numbers behind it, and whether something got worse.
+//! The table, the numbers behind it, and the files that keep them.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::kept::Kept;
 use crate::plot::{self, Place};
 use crate::stage::Run;
 use crate::verdict::{Line, median};
 use crate::why::why;
-use crate::{Effort, rows};
+use crate::{Effort, readme, rows};
 
 /// What is drawn: file, title, unit, number, scenarios.
 const PLOTS: &[(&str, &str, &str, &str, &[&str])] = &[
@@ -137,58 +137,51 @@ const BURSTS: &[&str] = &[
     "cpu-20000",
 ];
 
-/// A row that held is lost when it misses its bar by more than this.
-const WIDE: f64 = 1.5;
-
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Prints the table and writes the files; fails if a row that held does not by far.
-pub fn finish(
-    mut lines: Vec<Line>,
-    runs: &[(&'static str, Run)],
-    effort: Effort,
-    refresh: bool,
-    complete: bool,
-) -> ExitCode {
+/// What `RESULTS.json` says.
+pub fn kept() -> Kept {
+    let text = fs::read_to_string(folder().join("RESULTS.json"));
+    Kept::parse(&text.expect("the kept results lie in the repository"))
+}
+
+/// Prints the table, those that miss their bar first, and leaves all numbers in `target/benches`.
+pub fn show(lines: &mut [Line], runs: &[(&'static str, Run)], effort: Effort) {
     lines.sort_by_key(|line| (line.holds, line.row));
-    let table = table(&lines);
+    let table = table(lines);
     println!("\n{table}");
-    let json = json(&lines, runs, effort);
+    let json = json(lines, runs, effort);
     let target = folder().join("../target/benches");
     let written = fs::create_dir_all(&target)
         .and_then(|()| fs::write(target.join("results.json"), format!("{json:#}\n")))
-        .and_then(|()| fs::write(target.join("results.md"), &table));
-    let written = written.and_then(|()| draw(&target, runs));
+        .and_then(|()| fs::write(target.join("results.md"), &table))
+        .and_then(|()| draw(&target, runs));
     if let Err(error) = written {
         eprintln!("{}: {error}", target.display());
     }
-    let lost = lost(&lines);
-    for line in &lost {
-        eprintln!("held before, does not by far: {line}");
-    }
-    if refresh && complete {
-        let head = format!(
-            "# Results\n\n{}\n\n{}\n",
-            circumstances(effort),
-            pictures("plots"),
-        );
-        let bars = json!({ "lines": json["lines"], "circumstances": circumstances(effort) });
-        let written = fs::write(folder().join("RESULTS.md"), head + &table)
-            .and_then(|()| refresh_readme(&lines, &circumstances(effort)))
-            .and_then(|()| fs::write(folder().join("RESULTS.json"), format!("{bars:#}\n")))
-            .and_then(|()| fs::create_dir_all(folder().join("plots")))
-            .and_then(|()| draw(&folder().join("plots"), runs));
-        if let Err(error) = written {
-            eprintln!("the results could not be kept: {error}");
-        }
-    }
-    if lost.is_empty() || refresh {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+}
+
+/// Writes what is in the repository: the results with their plots, the headlines of README.
+pub fn keep(lines: &[Line], runs: &[(&'static str, Run)], effort: Effort) {
+    let circumstances = circumstances(effort);
+    let head = format!("# Results\n\n{circumstances}\n\n{}\n", pictures("plots"));
+    let bars =
+        json!({ "lines": json(lines, runs, effort)["lines"], "circumstances": circumstances });
+    let plots = folder().join("plots");
+    let written = fs::write(folder().join("RESULTS.md"), head + &table(lines))
+        .and_then(|()| refresh_readme(lines, &circumstances))
+        .and_then(|()| fs::write(folder().join("RESULTS.json"), format!("{bars:#}\n")))
+        .and_then(|()| fs::create_dir_all(&plots))
+        .and_then(|()| draw(&plots, runs));
+    written.expect("the results can be kept");
+}
+
+fn refresh_readme(lines: &[Line], circumstances: &str) -> io::Result<()> {
+    let path = folder().join("../README.md");
+    let text = fs::read_to_string(&path)?;
+    fs::write(path, readme::with_headlines(&text, lines, circumstances))
 }
 
 fn draw(target: &Path, runs: &[(&'static str, Run)]) -> io::Result<()> {
@@ -221,56 +214,6 @@ fn pictures(folder: &str) -> String {
         let _ = writeln!(text, "![{title}]({folder}/{file}.svg)");
     }
     text
-}
-
-/// The rows that README shows: those with their peer's name in the bar.
-const HEADLINES: &[(u32, &str)] = &[
-    (1, "empty jobs, 1 producer, 2 threads"),
-    (3, "empty jobs, default sizes"),
-    (4, "round trip, back to back"),
-    (5, "round trip with `wait_helping`"),
-    (6, "round trip awaited in a tokio task"),
-    (8, "a tree of jobs, depth 16"),
-    (10, "20 000 jobs compute 5 us"),
-    (12, "four tasks yield"),
-    (14, "100 000 closures to a lane"),
-    (15, "promise made, resolved, read on one thread"),
-];
-
-const BEGIN: &str = "<!-- from here on written by `just bench-report` -->\n";
-const END: &str = "<!-- up to here -->\n";
-
-/// Writes the headline rows between the marks of README.
-fn refresh_readme(lines: &[Line], circumstances: &str) -> io::Result<()> {
-    let path = folder().join("../README.md");
-    let text = fs::read_to_string(&path)?;
-    let Some((before, rest)) = text.split_once(BEGIN) else {
-        return Ok(());
-    };
-    let Some((_, after)) = rest.split_once(END) else {
-        return Ok(());
-    };
-    let mut shown =
-        String::from("| what | ratio to the best peer | bar | holds |\n|---|---|---|---|\n");
-    for (row, what) in HEADLINES {
-        let line = lines
-            .iter()
-            .find(|line| line.row == *row && line.what == *what);
-        let Some((line, (peer, _))) = line.and_then(|line| Some((line, line.peer?))) else {
-            continue;
-        };
-        let holds = if line.holds { "yes" } else { "no" };
-        let _ = writeln!(
-            shown,
-            "| {what}, {} | {} ({peer}) | {} | {holds} |",
-            line.metric.replace('_', " "),
-            figure(line.median),
-            figure(line.bar)
-        );
-    }
-    let picture = "![An empty job, submitted and run](benches/plots/cost-per-job.svg)";
-    let text = format!("{before}{BEGIN}\n{circumstances}\n\n{shown}\n{picture}\n\n{END}{after}");
-    fs::write(path, text)
 }
 
 /// Three figures that matter.
@@ -351,27 +294,6 @@ fn scenario(name: &str, run: &Run) -> Value {
         contenders.insert((*contender).to_owned(), Value::Object(numbers));
     }
     json!({ "name": name, "contenders": contenders })
-}
-
-/// The rows of `RESULTS.json` that held and now miss their bar by a wide margin.
-fn lost(lines: &[Line]) -> Vec<String> {
-    let Ok(text) = fs::read_to_string(folder().join("RESULTS.json")) else {
-        return Vec::new();
-    };
-    let kept: Value = serde_json::from_str(&text).expect("RESULTS.json was written by us");
-    let held = |line: &&Line| {
-        let known = kept["lines"].as_array().into_iter().flatten();
-        known.into_iter().any(|old| {
-            old["row"] == line.row
-                && old["what"] == line.what
-                && old["metric"] == line.metric
-                && old["holds"] == true
-        })
-    };
-    let lost = lines.iter().filter(|line| line.median > line.bar * WIDE);
-    lost.filter(held)
-        .map(|line| format!("row {}, {}, {}", line.row, line.what, line.metric))
-        .collect()
 }
 
 /// Date, processor, versions.

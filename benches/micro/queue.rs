@@ -3,10 +3,18 @@
 //! They are private, and stay so: their files are compiled here once more, on a ground floor of
 //! this program's own (`base` in `main`).
 
-#[allow(dead_code, unused_imports, reason = "what is not measured is there too")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "what is not measured is there too"
+)]
 #[path = "../../src/queue/injector.rs"]
 pub(crate) mod injector;
-#[allow(dead_code, unused_imports, reason = "what is not measured is there too")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "what is not measured is there too"
+)]
 #[path = "../../src/queue/local.rs"]
 pub(crate) mod local;
 
