@@ -8,6 +8,7 @@ use std::panic::Location;
 
 use crate::base::sync::Arc;
 use crate::error::SubmitError;
+use crate::join_error::JoinError;
 use crate::promise::JoinHandle;
 use crate::task::{self, Schedule, Spawned, TaskId, TaskRef};
 
@@ -74,6 +75,17 @@ impl Job {
         T: Send + 'static,
     {
         let (task, reader) = task::late_job(spawned, name, move || Ok(f()));
+        (Self(task), JoinHandle::of(reader))
+    }
+
+    /// A job that may end with an error of its own making.
+    #[track_caller]
+    pub(crate) fn fallible<F, T>(f: F) -> (Job, JoinHandle<T>)
+    where
+        F: FnOnce() -> Result<T, JoinError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (task, reader) = task::late_job(Spawned::here(), None, f);
         (Self(task), JoinHandle::of(reader))
     }
 

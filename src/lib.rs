@@ -69,6 +69,7 @@ pub mod context;
 mod deferred;
 mod entered;
 mod join_error;
+mod lost;
 mod timer;
 
 pub mod promise;

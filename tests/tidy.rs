@@ -20,7 +20,14 @@ mod orderings;
 /// stand before it on its own floor.
 const FLOORS: &[&[&str]] = &[
     &["base"],
-    &["join_error", "context", "deferred", "entered", "timer"],
+    &[
+        "join_error",
+        "context",
+        "deferred",
+        "entered",
+        "timer",
+        "lost",
+    ],
     &["task", "promise"],
     &[
         "cancel", "error", "executor", "spawn", "frame", "queue", "idle",

@@ -5,11 +5,12 @@
 use crate::base::sync::Arc;
 use crate::bridge::config::configured_executor;
 use crate::entered::is_in_loop;
-use crate::error::SubmitError;
+use crate::error::{JoinError, SubmitError};
 use crate::event_loop::{
     block_on, ensure_thread_event_loop, thread_loop_home, with_thread_event_loop,
 };
 use crate::executor::{Drives, Executor, Job};
+use crate::lost::unless_lost;
 use crate::pool::ThreadPool;
 use crate::promise::JoinHandle;
 
@@ -57,7 +58,8 @@ where
 /// The future need not be `Send`. The executor is chosen as in [`exec_in_executor`]. A pool
 /// drives the future on the loop of the worker that created it and does not hold the worker
 /// while the future is suspended; a [`LoopHandle`](crate::LoopHandle) drives it as one of its
-/// tasks. Any other executor gets a job that drives the future to its end.
+/// tasks. Any other executor gets a job that drives the future to its end, or until nobody can wake
+/// it any more (`is_lost`).
 ///
 /// # Errors
 ///
@@ -129,21 +131,22 @@ where
     match drives {
         Drives::OnThreadLoop => Job::remote(Some(thread_loop_home), create),
         Drives::AsTask => Job::remote(None, create),
-        Drives::ToTheEnd => Job::new(move || drive_here(create)),
+        Drives::ToTheEnd => Job::fallible(move || drive_here(create)),
     }
 }
 
-/// Drives a new future on this thread's own loop, or inside the loop that runs here.
-fn drive_here<C, F>(create: C) -> F::Output
+/// Drives a new future on this thread's own loop, or inside the loop that runs here, to its end
+/// or until nobody can wake it any more.
+fn drive_here<C, F>(create: C) -> Result<F::Output, JoinError>
 where
     C: FnOnce() -> F,
     F: Future,
 {
     if is_in_loop() {
-        return block_on(create());
+        return block_on(unless_lost(create()));
     }
     with_thread_event_loop(|own| {
-        let driven = own.run_until_complete(create());
+        let driven = own.run_until_complete(unless_lost(create()));
         driven.expect("no loop runs on this thread, and its own loop is open")
     })
 }

@@ -81,7 +81,11 @@ impl<T> AddTask<T> {
                 match self.entered(entrance) {
                     Ok(answer) => Some(answer),
                     Err(full) => {
-                        let entrance = self.shared.enter_or_wait(full, waker.clone(), waits);
+                        // A clone that panics leaves all as it was.
+                        self.stage = Stage::Outside(full);
+                        let waker = waker.clone();
+                        let full = self.outside();
+                        let entrance = self.shared.enter_or_wait(full, waker, waits);
                         if let Entrance::Wait(arrival) = entrance {
                             self.stage = Stage::Waiting(arrival);
                             self.shared.note_awaited();

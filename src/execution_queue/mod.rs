@@ -161,8 +161,8 @@ impl AsyncExecutionQueue {
     ///
     /// `create` runs where the job starts; its future need not be `Send` and is driven there:
     /// on a pool by the loop of that worker, which is not held while the future is suspended,
-    /// on an event loop as one of its tasks, elsewhere by a job that drives it to its end. The
-    /// job has its place, and counts for the concurrency, until the future is done.
+    /// on an event loop as one of its tasks, elsewhere by a job that drives it to its end, or until
+    /// nobody can wake it any more (`is_lost`). The job has its place, and counts for the concurrency, until the future is done.
     ///
     /// # Errors
     ///

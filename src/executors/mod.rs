@@ -17,7 +17,6 @@ mod background;
 mod batch;
 mod loop_pool;
 mod loop_thread;
-mod lost;
 mod place;
 mod run_multiple;
 mod thread_pool;

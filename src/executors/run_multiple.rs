@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::batch::{Next, Results, Runner, Waiting, Why};
-use super::lost::Wakers;
 use super::{AsyncExecutor, place};
 use crate::base::clock::{self, deadline_from};
 use crate::base::contain::{contain, contained_drop};
@@ -20,6 +19,7 @@ use crate::base::sync::Arc;
 use crate::context::Context;
 use crate::entered::Parking;
 use crate::join_error::JoinError;
+use crate::lost::Wakers;
 use crate::promise::{Awaiting, Awaits, JoinHandle};
 use crate::timer::Timer;
 

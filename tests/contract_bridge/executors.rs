@@ -10,7 +10,7 @@ use portage::context::ContextVar;
 use portage::event_loop::{ensure_thread_event_loop, with_thread_event_loop};
 use portage::pool::Shutdown;
 use portage::time::{sleep, yield_now};
-use portage::{CurrentThreadExecutor, Executor, Job, SubmitError, ThreadPool, block_on};
+use portage::{CurrentThreadExecutor, EventLoop, Executor, Job, SubmitError, ThreadPool, block_on};
 
 use super::here;
 use crate::kit::{self, Diary, lock, on_new_thread, scripted, watchdog};
@@ -206,6 +206,34 @@ fn a_lane_may_be_the_executor() {
         (job.expect("a value"), task.expect("a value")),
         (owner, owner)
     );
+}
+
+#[test]
+fn a_future_that_nobody_can_wake_is_lost_and_the_lane_goes_on() {
+    let _watch = watchdog(20);
+    let pump = || {
+        let lane = CurrentThreadExecutor::new(None);
+        let (dropped, gone) = portage::promise();
+        let guard = kit::OnDrop::new(move || dropped.resolve(()).expect("nobody cancelled"));
+        let (lost, next) = on_new_thread(|| {
+            let lost = exec_in_executor_async(Some(&lane), move || async move {
+                let _guard = guard;
+                yield_now().await;
+                std::future::pending::<u8>().await
+            });
+            let next = exec_in_executor_async(Some(&lane), || async { 5 });
+            (lost.expect("taken"), next.expect("taken"))
+        });
+        let ends = lane.run_until_future(async { (lost.await, gone.await, next.await) });
+        let (lost, gone, next) = ends.expect("its owner");
+        assert!(lost.expect_err("nobody can wake it").is_lost());
+        gone.expect("what it held is dropped");
+        assert_eq!(next.expect("a value"), 5);
+    };
+    pump();
+    // a job that drives a future inside a loop that runs already
+    let inside = EventLoop::new().run_until_complete(async { pump() });
+    inside.expect("no other loop runs here");
 }
 
 #[test]

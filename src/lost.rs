@@ -1,19 +1,37 @@
 //! Notices a future that nobody can wake any more, while the task that drives it lives on.
 //!
-//! A task whose wakers are all gone is lost, and its future is dropped. A runner drives many
-//! futures in one task: one that lets go of every waker must not take the others along. So a
-//! runner lends each future a waker of its own, which tells when its last copy goes.
+//! A task whose wakers are all gone is lost, and its future is dropped. What drives a future of
+//! others inside a task or a job of its own (a runner of a batch, a job on an executor that has
+//! no loop) lives on: a future that lets go of every waker must not hold it for ever. So it lends
+//! the future a waker of its own, which tells when its last copy goes.
 
 #![forbid(unsafe_code)]
 
-use std::task::{Wake, Waker};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::base::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::base::sync::{Arc, Weak};
+use crate::join_error::JoinError;
+
+/// The output of `future`, or `is_lost` once nobody can wake it any more.
+pub(crate) async fn unless_lost<F: Future>(future: F) -> Result<F::Output, JoinError> {
+    let mut future = pin!(future);
+    let mut wakers = Wakers::new();
+    let poll = |cx: &mut Context<'_>| match wakers.lend(cx.waker()) {
+        Some(waker) => future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .map(Ok),
+        None => Poll::Ready(Err(JoinError::lost())),
+    };
+    poll_fn(poll).await
+}
 
 /// The wakers that one future was lent.
 #[derive(Debug)]
-pub(super) struct Wakers {
+pub(crate) struct Wakers {
     /// That of the last poll; `None` before the first.
     lent: Option<Weak<Lent>>,
     woken: Arc<AtomicBool>,
@@ -27,7 +45,7 @@ struct Lent {
 }
 
 impl Wakers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             lent: None,
             woken: Arc::new(AtomicBool::new(false)),
@@ -35,7 +53,7 @@ impl Wakers {
     }
 
     /// A waker for the next poll; `None` when the last one is gone and has not been used.
-    pub(super) fn lend(&mut self, runner: &Waker) -> Option<Waker> {
+    pub(crate) fn lend(&mut self, runner: &Waker) -> Option<Waker> {
         let old = self.lent.as_ref().map(Weak::upgrade);
         if let Some(None) = old {
             // Ordering: pairs with the release of the last copy: a wake before it is seen.
