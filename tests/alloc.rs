@@ -3,8 +3,9 @@
 
 #![cfg(not(loom))]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "kit/counting.rs"]
+mod counting;
+
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -12,48 +13,10 @@ use portage::context::ContextVar;
 use portage::promise::promise;
 use portage::{EventLoop, Job, JoinError, ThreadPool};
 
-/// Counts what each thread asks for.
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-    static BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count(bytes: usize) {
-    // a thread that ends may allocate after its locals are gone
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-    let _ = BYTES.try_with(|sum| sum.set(sum.get() + bytes));
-}
-
-// SAFETY: everything is passed on to `System` unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller's promise about `layout` is ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: `block` came from `System` with this layout.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
-        // SAFETY: `block` came from `System` with this layout; `size` is the caller's promise.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Allocations and bytes of this thread during `f`.
 fn cost<R>(f: impl FnOnce() -> R) -> (usize, usize, R) {
-    let (calls, bytes) = (CALLS.get(), BYTES.get());
-    let value = f();
-    (CALLS.get() - calls, BYTES.get() - bytes, value)
+    let (allocated, value) = counting::here(f);
+    (allocated.calls, allocated.bytes, value)
 }
 
 /// Like [`cost`], without what only the first call pays.
@@ -234,15 +197,17 @@ fn a_job_costs_its_worker_no_allocation() {
             handle.wait().expect("a value");
         }
     };
+    let so_far = || {
+        let worker = pool.spawn_blocking(counting::so_far);
+        worker.wait().expect("a value")
+    };
     run(&pool);
-    let before = pool.spawn_blocking(|| CALLS.get()).wait().expect("a value");
-    run(&pool);
-    let after = pool.spawn_blocking(|| CALLS.get()).wait().expect("a value");
-    assert!(
-        after - before <= 5,
-        "{} allocations for 100 jobs",
-        after - before
-    );
+    let (_, calls) = counting::here(|| {
+        let before = so_far();
+        run(&pool);
+        (so_far() - before).calls
+    });
+    assert!(calls <= 5, "{calls} allocations for 100 jobs");
 }
 
 #[test]

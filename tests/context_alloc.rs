@@ -1,41 +1,15 @@
 //! What contexts allocate, counted. One test at a time: the counters are the thread's own.
 #![cfg(not(loom))]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "kit/counting.rs"]
+mod counting;
 
 use portage::{Context, ContextVar, Job, copy_context};
 
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-    static BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is handed on to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        let _ = BYTES.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
-        // SAFETY: as the caller promised us.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised us.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 /// How often and how much this thread allocates in `work`.
 fn allocated<R>(work: impl FnOnce() -> R) -> (usize, usize) {
-    let before = (ALLOCATIONS.get(), BYTES.get());
-    std::hint::black_box(work());
-    (ALLOCATIONS.get() - before.0, BYTES.get() - before.1)
+    let (allocated, _) = counting::here(|| drop(std::hint::black_box(work())));
+    (allocated.calls, allocated.bytes)
 }
 
 #[test]

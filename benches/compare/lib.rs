@@ -19,6 +19,8 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[path = "../../tests/kit/counting.rs"]
+mod counting;
 mod kept;
 mod plot;
 mod pools;

@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::counting;
 use crate::pools::{Gate, Pool, WithPool, with_pool};
-use crate::system::{self, Usage};
+use crate::system::Usage;
 use crate::{Check, Contender, Sample, Scenario};
 
 pub const PER_JOB: Scenario = Scenario {
@@ -47,7 +48,7 @@ impl WithPool for Allocate {
                     gate.pass();
                 });
             }
-            let (allocations, bytes) = system::allocations(|| {
+            let (allocated, ()) = counting::everywhere(|| {
                 for n in 0..JOBS as u64 {
                     let (gate, more) = (gate.clone(), [n; 3]);
                     pool.execute(move || {
@@ -58,8 +59,8 @@ impl WithPool for Allocate {
             });
             drop(release);
             gate.wait();
-            Sample::of("allocations", allocations as f64 / JOBS as f64)
-                .and("bytes", bytes as f64 / JOBS as f64)
+            Sample::of("allocations", allocated.calls as f64 / JOBS as f64)
+                .and("bytes", allocated.bytes as f64 / JOBS as f64)
         })
     }
 }

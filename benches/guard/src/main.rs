@@ -15,6 +15,9 @@
 
 mod baseline;
 mod count;
+#[path = "../../../tests/kit/counting.rs"]
+mod counting;
+#[path = "../../../tests/cost/operations.rs"]
 mod operations;
 
 use std::process::{Command, ExitCode};
@@ -113,7 +116,9 @@ fn perform(name: &str, count: usize, counted: bool) -> ExitCode {
         (operation.run)(count);
         return ExitCode::SUCCESS;
     }
-    let counts = count::during(|| (operation.run)(count));
+    let counts = count::during(|| {
+        (operation.run)(count);
+    });
     println!("{} {} {}", counts.allocations, counts.bytes, counts.sleeps);
     ExitCode::SUCCESS
 }

@@ -1,4 +1,7 @@
 //! The operations that everything else is made of.
+//!
+//! `tests/cost.rs` counts their allocations and wakes, the guard (`benches/guard`) counts their
+//! instructions too. Each has a row in `docs/cost.md`.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -11,14 +14,15 @@ use std::time::{Duration, Instant};
 use portage::time::{sleep_until, yield_now};
 use portage::{ContextVar, CurrentThreadExecutor, EventLoop, ThreadPool, copy_context, promise};
 
-/// One of them, done so many times.
-pub struct Operation {
-    pub name: &'static str,
-    pub run: fn(usize),
+/// One of them.
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
+    /// Does it so many times; returns how often a worker of its pool was woken, if it has one.
+    pub(crate) run: fn(usize) -> Option<u64>,
 }
 
 /// The six hottest, and what they do not show.
-pub const ALL: &[Operation] = &[
+pub(crate) const ALL: &[Operation] = &[
     Operation {
         name: "spawn",
         run: spawn,
@@ -72,7 +76,7 @@ fn pool() -> ThreadPool {
 }
 
 /// `spawn_blocking` and its run, nobody waits. The worker begins when all are submitted.
-fn spawn(count: usize) {
+fn spawn(count: usize) -> Option<u64> {
     let pool = pool();
     let (open, gate) = mpsc::channel::<()>();
     let (done, all_done) = mpsc::channel();
@@ -89,18 +93,20 @@ fn spawn(count: usize) {
     }
     open.send(()).expect("the gate waits");
     all_done.recv().expect("the last one says so");
+    Some(pool.metrics().wakes)
 }
 
 /// `spawn_blocking` and `wait` on a plain thread.
-fn round_trip(count: usize) {
+fn round_trip(count: usize) -> Option<u64> {
     let pool = pool();
     for _ in 0..count {
         pool.spawn_blocking(|| ()).wait().expect("it runs");
     }
+    Some(pool.metrics().wakes)
 }
 
 /// A task spawns tasks and joins them.
-fn task(count: usize) {
+fn task(count: usize) -> Option<u64> {
     let pool = pool();
     let inner = pool.clone();
     let all = pool.spawn(async move {
@@ -112,19 +118,21 @@ fn task(count: usize) {
         }
     });
     all.wait().expect("it ends");
+    Some(pool.metrics().wakes)
 }
 
 /// A promise is made, resolved and read.
-fn promises(count: usize) {
+fn promises(count: usize) -> Option<u64> {
     for _ in 0..count {
         let (promise, handle) = promise();
         promise.resolve(1_u64).expect("nobody cancelled");
         assert_eq!(handle.wait().ok(), Some(1));
     }
+    None
 }
 
 /// The same, and its handle was polled before.
-fn promises_polled(count: usize) {
+fn promises_polled(count: usize) -> Option<u64> {
     let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..count {
         let (promise, handle) = promise();
@@ -133,20 +141,22 @@ fn promises_polled(count: usize) {
         promise.resolve(1_u64).expect("nobody cancelled");
         assert!(handle.poll(&mut cx).is_ready());
     }
+    None
 }
 
 /// A context with one variable is captured and entered.
-fn context(count: usize) {
+fn context(count: usize) -> Option<u64> {
     static NUMBER: ContextVar<u64> = ContextVar::new("number");
     let _scope = NUMBER.scope(5);
     for _ in 0..count {
         let mut copy = copy_context();
         copy.run(|| std::hint::black_box(()));
     }
+    None
 }
 
 /// Timers are set, fall due, and are looked at.
-fn timer(count: usize) {
+fn timer(count: usize) -> Option<u64> {
     const BATCH: usize = 500;
     let mut cx = Context::from_waker(Waker::noop());
     let timers = async {
@@ -166,10 +176,11 @@ fn timer(count: usize) {
     };
     let ran = EventLoop::new().run_until_complete(timers);
     ran.expect("no loop runs here");
+    None
 }
 
 /// Four tasks of a pool yield.
-fn yields(count: usize) {
+fn yields(count: usize) -> Option<u64> {
     let pool = pool();
     let task = |_| {
         pool.spawn(async move {
@@ -182,10 +193,11 @@ fn yields(count: usize) {
     for task in tasks {
         task.wait().expect("it ends");
     }
+    Some(pool.metrics().wakes)
 }
 
 /// Two tasks of a pool wake each other.
-fn ping_pong(count: usize) {
+fn ping_pong(count: usize) -> Option<u64> {
     let pool = pool();
     let court = Arc::new(Court::default());
     let players = [0, 1].map(|me| {
@@ -200,6 +212,7 @@ fn ping_pong(count: usize) {
     for player in players {
         player.wait().expect("it ends");
     }
+    Some(pool.metrics().wakes)
 }
 
 /// Whose turn it is, and who waits for it.
@@ -236,7 +249,7 @@ impl Court {
 }
 
 /// A task of a loop yields.
-fn loop_yields(count: usize) {
+fn loop_yields(count: usize) -> Option<u64> {
     let yields = async {
         for _ in 0..count {
             yield_now().await;
@@ -244,10 +257,11 @@ fn loop_yields(count: usize) {
     };
     let ran = EventLoop::new().run_until_complete(yields);
     ran.expect("no loop runs here");
+    None
 }
 
 /// Closures to a lane, from another thread; they run when all are there.
-fn lane(count: usize) {
+fn lane(count: usize) -> Option<u64> {
     let lane = CurrentThreadExecutor::new(None);
     let theirs = lane.clone();
     let submit = move || {
@@ -260,4 +274,5 @@ fn lane(count: usize) {
     let last = std::thread::spawn(submit).join().expect("it ends");
     let ended = lane.run_until_future(last);
     ended.expect("this is the lane's thread").expect("it runs");
+    None
 }
