@@ -79,7 +79,7 @@ impl Drop for Outermost {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::run;
     use std::cell::RefCell;

@@ -411,7 +411,7 @@ impl fmt::Display for Elapsed {
 
 impl Error for Elapsed {}
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{BridgeError, BuildError, Elapsed, JoinError, RunError, SubmitError};
 

@@ -254,7 +254,7 @@ impl Error for JoinError {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::JoinError;
 

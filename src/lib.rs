@@ -60,7 +60,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 // the programs of the fuzz targets name the crate as everybody does
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 extern crate self as portage;
 
 mod base;
@@ -90,7 +90,7 @@ pub mod pool;
 pub mod bridge;
 pub mod execution_queue;
 pub mod executors;
-#[cfg(all(not(loom), any(test, feature = "test-util")))]
+#[cfg(all(not(any(loom, shuttle)), any(test, feature = "test-util")))]
 pub mod simulation;
 pub mod sync;
 pub mod time;

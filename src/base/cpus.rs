@@ -165,7 +165,7 @@ fn folders(group: &str, mount: &Mount) -> Vec<String> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Generation, Mount, folders, group, limited, mask, mount, usable, whole_cpus};
 

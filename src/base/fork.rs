@@ -22,7 +22,7 @@
 
 use std::cell::Cell;
 use std::io;
-#[cfg(all(unix, not(loom)))]
+#[cfg(all(unix, not(any(loom, shuttle))))]
 use std::sync::Once;
 
 use crate::base::sync::local;
@@ -126,7 +126,7 @@ pub(crate) fn may_start_thread() -> io::Result<()> {
 }
 
 /// Has the system call [`child`] in every child from now on.
-#[cfg(all(unix, not(loom)))]
+#[cfg(all(unix, not(any(loom, shuttle))))]
 fn watch() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
@@ -137,11 +137,11 @@ fn watch() {
     });
 }
 
-#[cfg(not(all(unix, not(loom))))]
+#[cfg(not(all(unix, not(any(loom, shuttle)))))]
 fn watch() {}
 
 /// Runs in the child, before `fork` returns there.
-#[cfg(all(unix, not(loom)))]
+#[cfg(all(unix, not(any(loom, shuttle))))]
 extern "C" fn child() {
     let survivor = KEY.try_with(Cell::get).unwrap_or(0);
     // Ordering: Relaxed: see the module's header.
@@ -156,7 +156,7 @@ extern "C" fn child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::Numbers;
 

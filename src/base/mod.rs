@@ -9,6 +9,7 @@
 //! * [`contain`]: runs user code and keeps its panic.
 //! * [`fork`]: what a forked child knows of the threads it was born without.
 //! * `simulated` (tests only): who goes next in a simulation, and what time it is there.
+//! * `shuttled` (`--cfg shuttle`, in its place): the same for what shuttle explores.
 
 pub(crate) mod clock;
 pub(crate) mod contain;
@@ -17,6 +18,11 @@ pub(crate) mod cpus;
 pub(crate) mod fork;
 pub(crate) mod park;
 pub(crate) mod random;
-#[cfg(all(not(loom), any(test, feature = "test-util")))]
+#[cfg(shuttle)]
+pub(crate) mod shuttled;
+#[cfg(all(not(any(loom, shuttle)), any(test, feature = "test-util")))]
 pub(crate) mod simulated;
 pub(crate) mod sync;
+
+#[cfg(shuttle)]
+pub(crate) use shuttled as simulated;

@@ -147,7 +147,7 @@ impl Wake for Unparker {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::Parker;
     use std::time::{Duration, Instant};

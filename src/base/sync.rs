@@ -1,12 +1,13 @@
 //! The one door to atomics, cells, locks and threads: std and `parking_lot` in a build,
-//! loom in a model (`--cfg loom`).
+//! loom in a model (`--cfg loom`), shuttle where a whole pool is explored (`--cfg shuttle`).
 //!
-//! Both sides have the same surface: locks without poisoning, a [`Condvar`] that takes
-//! `&mut guard`, an [`UnsafeCell`] that is entered through closures. [`Arc`] is std's on both
+//! All sides have the same surface: locks without poisoning, a [`Condvar`] that takes
+//! `&mut guard`, an [`UnsafeCell`] that is entered through closures. [`Arc`] is std's on all
 //! sides: it is shared with [`std::task::Wake`] and trait objects, which loom's cannot be;
 //! the reference counts that this crate writes itself are plain atomics and are modelled.
 //!
-//! loom knows no time: in a model a wait with a timeout waits until it is notified.
+//! loom knows no time: in a model a wait with a timeout waits until it is notified. Under shuttle
+//! time passes when `shuttled` says so.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -15,7 +16,7 @@
     reason = "this is the door: it names what the rest of the crate may not, for all its users"
 )]
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod house {
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) use crate::base::simulated::{condvar::Condvar, thread, thread::join};
@@ -182,13 +183,26 @@ mod house {
     pub(crate) use local;
 }
 
+#[cfg(shuttle)]
+mod house {
+    pub(crate) use crate::base::shuttled::door::{
+        Condvar, Mutex, MutexGuard, UnsafeCell, join, local, thread,
+    };
+    pub(crate) use shuttle::hint;
+    pub(crate) use shuttle::sync::atomic;
+    pub(crate) use std::sync::{Arc, Weak};
+}
+
 pub(crate) use house::{
     Arc, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, join, local, thread,
 };
 
 /// A lock that may stand in a `static`, also in a model, where it is real and not modelled:
 /// only for hooks and registries that no protocol depends on.
+#[cfg(not(shuttle))]
 pub(crate) use parking_lot::Mutex as StaticMutex;
+#[cfg(shuttle)]
+pub(crate) use crate::base::shuttled::door::StaticMutex;
 
 /// Numbers that may stand in a `static`, also in a model, where they are real and not modelled:
 /// only for keys and serials, which publish nothing.

@@ -176,7 +176,7 @@ pub(crate) fn shared_thread() -> std::io::Result<LoneThread> {
     })
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Facts, Route, choose};
 

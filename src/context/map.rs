@@ -277,7 +277,7 @@ fn without<T: Clone>(slice: &[T], at: usize) -> Arc<[T]> {
     before.iter().chain(after).cloned().collect()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{FEW, Map, Shape};
     use crate::base::random::Random;

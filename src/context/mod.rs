@@ -328,7 +328,7 @@ impl fmt::Debug for Context {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Affinity, Context, ContextVar, copy_context};
     use crate::base::sync::Arc;

@@ -290,7 +290,7 @@ impl<T> fmt::Debug for ContextVar<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::ContextVar;
 

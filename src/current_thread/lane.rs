@@ -270,7 +270,7 @@ impl<T> Arrived<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Inbox, Lane, NoBegin};
     use crate::base::sync::Arc;

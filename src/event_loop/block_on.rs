@@ -46,7 +46,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     drive(future, Location::caller())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::future::{Future, poll_fn};
 

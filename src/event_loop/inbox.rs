@@ -127,7 +127,7 @@ impl<T> Inbox<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Inbox, Kind, Pushed};
     use std::collections::VecDeque;

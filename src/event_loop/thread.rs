@@ -189,7 +189,7 @@ impl Drop for ThreadLoopDriver {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{ThreadLoopDriver, ensure_thread_event_loop, running_loop, thread_loop_home};
     use crate::base::clock::Clock;

@@ -80,7 +80,7 @@ fn run_some(queue: &RefCell<VecDeque<TaskRef>>, share: usize) -> usize {
     count
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Shares, turn};
     use crate::base::clock::Clock;

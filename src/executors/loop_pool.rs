@@ -201,7 +201,7 @@ impl Drop for EventLoopPoolExecutor {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::least;
 

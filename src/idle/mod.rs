@@ -273,7 +273,7 @@ impl Idle {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Claim, Found, Idle, Sleep, Withdraw};
 

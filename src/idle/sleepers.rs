@@ -64,7 +64,7 @@ impl Sleepers {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::Sleepers;
 

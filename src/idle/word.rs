@@ -85,7 +85,7 @@ impl Snapshot {
 
     /// One searcher less.
     pub(super) fn left(self) -> Self {
-        if cfg!(any(loom, debug_assertions)) {
+        if cfg!(any(loom, shuttle, debug_assertions)) {
             assert!(self.searching() > 0, "only a searcher stops searching");
         }
         Self(self.0 - ONE_SEARCHER)
@@ -155,7 +155,7 @@ impl fmt::Debug for Word {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{BITS, ClaimStep, MASK, ONE_SEARCHER, Snapshot};
 

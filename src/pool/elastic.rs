@@ -33,7 +33,7 @@
 
 use std::time::{Duration, Instant};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod simulation;
 
 /// Threads above `core` that isolated arrivals may start while no sample can be had.
@@ -303,7 +303,7 @@ impl Backoff {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Backoff, Limits, Load, Pace, Plan, Seen, patience, plan};
     use std::time::{Duration, Instant};

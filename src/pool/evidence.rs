@@ -260,7 +260,7 @@ enum State {
     Unknown,
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Eyes, Moment, Phase, Pulse};
     use crate::pool::elastic::Seen;

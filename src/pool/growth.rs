@@ -31,7 +31,7 @@ use crate::pool::elastic::{Backoff, Limits, Load, Pace, Plan, STALL, Seen, plan}
 use crate::pool::evidence::{Eyes, Moment, Phase, Pulse, SAMPLE, sharpen_deadlines};
 use crate::pool::watchdog::{Alarm, CALM_TICKS, FIRST_TICK, Rest, TICK, Watch};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
 
 /// Looks of arrivals and of ending jobs are at least this far apart: a look costs up to 20 us.

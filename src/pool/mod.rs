@@ -31,6 +31,8 @@ mod caller;
 mod census;
 mod elastic;
 mod evidence;
+#[cfg(all(test, shuttle))]
+mod explored;
 mod growth;
 mod guard;
 mod home;

@@ -90,7 +90,7 @@ fn may_advance(now: usize, next: Phase) -> bool {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Phase, Seal};
 

@@ -178,7 +178,7 @@ impl Watch {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Alarm, Rest, Watch};
 

@@ -110,7 +110,7 @@ impl<T> Injector<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Injector, ROOM_KEPT, SEVERAL};
     use crate::queue::local::Local;

@@ -9,12 +9,12 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use crossbeam_deque::{Steal, Stealer, Worker};
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 use super::stand_in::Fifo;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 use crate::base::sync::Arc;
 
 /// Most items that a thief takes at once. They end in its own queue, where others may take
@@ -24,27 +24,27 @@ const BATCH_MAX: usize = 16;
 /// The owner's end; stays on its thread.
 #[derive(Debug)]
 pub(crate) struct Local<T> {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     fresh: Worker<T>,
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     line: Worker<T>,
     /// No order is modelled.
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     both: Arc<Fifo<T>>,
 }
 
 /// The other end, for any thread.
 #[derive(Debug)]
 pub(crate) struct Thief<T> {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     fresh: Stealer<T>,
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     line: Stealer<T>,
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     both: Arc<Fifo<T>>,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> Local<T> {
     pub(crate) fn new() -> Self {
         Self {
@@ -81,7 +81,7 @@ impl<T> Local<T> {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> Thief<T> {
     /// Takes the oldest item.
     pub(crate) fn take(&self) -> Option<T> {
@@ -111,7 +111,7 @@ impl<T> Thief<T> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T> Local<T> {
     pub(crate) fn new() -> Self {
         Self {
@@ -142,7 +142,7 @@ impl<T> Local<T> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T> Thief<T> {
     pub(crate) fn take(&self) -> Option<T> {
         self.both.take()
@@ -169,7 +169,7 @@ impl<T> Thief<T> {
 }
 
 /// Repeats what others got in the way of: each repetition means that they got something.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn until_settled<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
@@ -180,7 +180,7 @@ fn until_settled<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::Local;
 

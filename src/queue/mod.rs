@@ -34,7 +34,7 @@ pub(crate) mod slot;
 pub(crate) mod steal;
 
 /// A worker's own queue as models see it.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod stand_in {
     use std::collections::VecDeque;
 

@@ -4,48 +4,48 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use crossbeam_utils::atomic::AtomicCell;
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 use crate::base::sync::Mutex;
 
 /// Holds at most one item.
 pub(crate) struct Slot<T> {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     item: AtomicCell<Option<T>>,
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     item: Mutex<Option<T>>,
 }
 
 impl<T> Slot<T> {
     pub(crate) fn new() -> Self {
         Self {
-            #[cfg(not(loom))]
+            #[cfg(not(any(loom, shuttle)))]
             item: AtomicCell::new(None),
-            #[cfg(loom)]
+            #[cfg(any(loom, shuttle))]
             item: Mutex::new(None),
         }
     }
 
     /// Puts `item` in and returns what was there.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub(crate) fn replace(&self, item: T) -> Option<T> {
         self.item.swap(Some(item))
     }
 
     /// Puts `item` in and returns what was there.
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     pub(crate) fn replace(&self, item: T) -> Option<T> {
         self.item.lock().replace(item)
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub(crate) fn take(&self) -> Option<T> {
         self.item.take()
     }
 
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     pub(crate) fn take(&self) -> Option<T> {
         self.item.lock().take()
     }
@@ -57,7 +57,7 @@ impl<T> std::fmt::Debug for Slot<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::Slot;
     use std::sync::Arc;

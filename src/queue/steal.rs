@@ -10,7 +10,7 @@ pub(crate) fn victims(count: usize, own: usize, start: usize) -> impl Iterator<I
         .filter(move |victim| *victim != own)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::victims;
 

@@ -78,7 +78,7 @@
 #![forbid(unsafe_code)]
 
 mod fault;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod replay;
 
 use std::panic::resume_unwind;

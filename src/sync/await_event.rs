@@ -270,7 +270,7 @@ where
     round(format!("event {name}").into(), wait).await.is_some()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::is_event_first;
 

@@ -84,7 +84,7 @@ impl<T> Drop for Round<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{ROUND_MAX, ROUND_MIN, Round};
     use crate::executor::Job;

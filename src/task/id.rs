@@ -33,6 +33,10 @@ pub struct TaskId(NonZeroU64);
 impl TaskId {
     #[inline]
     pub(crate) fn fresh() -> Self {
+        #[cfg(shuttle)]
+        if let Some(number) = crate::base::shuttled::number() {
+            return Self(NonZeroU64::MIN.saturating_add(number));
+        }
         let number = MINE
             .try_with(|mine| {
                 let (next, end) = mine.get();

@@ -68,7 +68,7 @@ mod waker;
 mod watch;
 mod word;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
 
 pub use cell::Cancel;

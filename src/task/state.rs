@@ -633,6 +633,6 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 #[path = "state_tests.rs"]
 mod tests;

@@ -124,7 +124,7 @@ impl Agenda {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Agenda, SWEEP_MIN};
     use crate::timer::heap::Due;

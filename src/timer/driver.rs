@@ -254,7 +254,7 @@ fn start_thread(driver: Arc<Driver>) -> io::Result<()> {
         .map(drop)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Driver, Duty, LINGER, Presence, duty, start_thread};
     use crate::timer::agenda::Agenda;

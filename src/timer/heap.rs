@@ -163,7 +163,7 @@ fn due_at(origin: Instant, at: u64) -> Due {
     origin.checked_add(Duration::from_nanos(at)).into()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Due, Heap};
     use crate::base::random::Random;

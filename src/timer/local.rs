@@ -59,7 +59,7 @@ impl Timers {
     }
 
     /// From now on this thread lives by `clock`.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) fn live_by(clock: Clock) {
         TIMERS.with(|slot| *slot.borrow_mut() = Some(Self::new(clock)));
     }

@@ -152,7 +152,7 @@ pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'stat
 #[cfg(all(test, loom))]
 mod models;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Timer, Timers, call_at};
     use crate::base::clock::Clock;

@@ -56,7 +56,7 @@ impl Files {
         }
     }
 
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(any(loom, shuttle))))]
     pub(super) fn open_files(&self) -> usize {
         self.open.len()
     }
@@ -227,7 +227,7 @@ pub(in crate::pool) fn sharpen_deadlines() {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Doing, Files, is_lock, runnable, state_letter};
 

@@ -125,7 +125,7 @@ impl Rate {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::Rate;
     use crate::pool::elastic::{Limits, Load, Plan, plan};

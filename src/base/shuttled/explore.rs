@@ -1,0 +1,106 @@
+//! Many runs of one program, each in another order.
+//!
+//! A run is made again by its number: `SHUTTLE_SEED=0x...` makes that run alone.
+//! `SHUTTLE_RUNS=n` makes `n` times as many as the model says, and `SHUTTLE_FROM=n` other ones.
+
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crate::base::random::Random;
+use crate::base::shuttled::dice::Dice;
+use crate::base::shuttled::{WORLD, World, with};
+
+/// Steps of a program that does not come to an end.
+const STEPS_MAX: usize = 100_000;
+
+/// The stack of a thread, unless it asks for one itself.
+const STACK: usize = 256 << 10;
+
+/// When does a wait with a deadline end by itself?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimePasses {
+    /// Once nobody else can go on: a wake that is lost shows in the clock.
+    InIdleness,
+    /// In half of the runs at any moment.
+    AtAnyMoment,
+}
+
+/// Runs `program` `runs` times.
+///
+/// # Panics
+///
+/// A run panics, deadlocks or does not come to an end; a cell has not been freed when all threads
+/// have ended.
+#[track_caller]
+pub(crate) fn explore(runs: u32, time: TimePasses, program: fn()) {
+    let seeds: Vec<u64> = match number("SHUTTLE_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let random = Random::new(number("SHUTTLE_FROM").unwrap_or(0));
+            let runs = u64::from(runs) * number("SHUTTLE_RUNS").unwrap_or(1);
+            (0..runs).map(|_| random.next()).collect()
+        }
+    };
+    for seed in seeds {
+        run(seed, time, program);
+    }
+}
+
+fn run(seed: u64, time: TimePasses, program: fn()) {
+    let _replay = Replay(seed);
+    let mut config = shuttle::Config::new();
+    config.stack_size = STACK;
+    config.failure_persistence = shuttle::FailurePersistence::None;
+    config.max_steps = shuttle::MaxSteps::FailAfter(STEPS_MAX);
+    config.silence_warnings = true;
+    WORLD.with(|world| *world.borrow_mut() = Some(World::new()));
+    shuttle::Runner::new(Dice::new(seed, time), config).run(move || {
+        program();
+        let_go();
+    });
+    let world = WORLD.with(|world| world.borrow_mut().take());
+    let left = world.map(|world| world.cells).unwrap_or_default();
+    let left: Vec<String> = left
+        .into_iter()
+        .map(|(id, (at, ended))| match ended {
+            true => format!("{id}, made at {at}, is not freed"),
+            false => format!("{id}, made at {at}, has no outcome"),
+        })
+        .collect();
+    assert!(left.is_empty(), "cells are left: {}", left.join("; "));
+}
+
+/// The program has ended: lets go of what stands in the place of statics.
+fn let_go() {
+    let last = with(|world| std::mem::take(&mut world.last));
+    last.into_iter().flatten().for_each(|f| f());
+    let sites = with(|world| std::mem::take(&mut world.sites));
+    drop(sites);
+}
+
+/// The time that has passed in this run.
+pub(crate) fn elapsed() -> Duration {
+    super::elapsed()
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    Some(number.unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// Says which run has failed.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            WORLD.with(|world| drop(world.try_borrow_mut().map(|mut world| world.take())));
+            eprintln!("to make this run again: SHUTTLE_SEED={:#x}", self.0);
+        }
+    }
+}
