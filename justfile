@@ -15,7 +15,7 @@ fmt:
     .ci/run fmt
 
 clippy:
-    .ci/run clippy clippy-loom
+    .ci/run clippy clippy-loom clippy-shuttle
 
 docs:
     .ci/run docs
@@ -26,6 +26,11 @@ tidy:
 # all loom models, or those whose name holds FILTER
 loom filter="loom_":
     ci/loom.sh {{filter}}
+
+# whole pools in orders that seeds decide, or those whose name holds FILTER; SHUTTLE_SEED=0x...
+# makes one run again, SHUTTLE_RUNS=10 makes ten times as many
+shuttle filter="shuttle_":
+    ci/shuttle.sh {{filter}}
 
 # every weakening in tests/mutants must make its model fail; FILTER is part of its line
 mutants-loom filter="":

@@ -197,12 +197,12 @@ pub(crate) use house::{
     Arc, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, join, local, thread,
 };
 
+#[cfg(shuttle)]
+pub(crate) use crate::base::shuttled::door::StaticMutex;
 /// A lock that may stand in a `static`, also in a model, where it is real and not modelled:
 /// only for hooks and registries that no protocol depends on.
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::Mutex as StaticMutex;
-#[cfg(shuttle)]
-pub(crate) use crate::base::shuttled::door::StaticMutex;
 
 /// Numbers that may stand in a `static`, also in a model, where they are real and not modelled:
 /// only for keys and serials, which publish nothing.

@@ -21,8 +21,7 @@ use std::collections::BTreeMap;
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 
 use crate::base::random::Random;
-use crate::base::shuttled::explore::TimePasses;
-use crate::base::shuttled::with;
+use crate::base::shuttled::{TimePasses, with};
 
 /// Changes of priority in a run at most.
 const CHANGES: usize = 4;
@@ -72,7 +71,12 @@ impl Dice {
     fn choose(&mut self, able: &[usize], current: Option<usize>, yields: bool) -> usize {
         match &mut self.ranks {
             None => able[self.random.below(able.len())],
-            Some(ranks) => ranks.choose(&self.random, able, current.filter(|_| able.len() > 1), yields),
+            Some(ranks) => ranks.choose(
+                &self.random,
+                able,
+                current.filter(|_| able.len() > 1),
+                yields,
+            ),
         }
     }
 }
@@ -88,7 +92,13 @@ impl Ranks {
         }
     }
 
-    fn choose(&mut self, random: &Random, able: &[usize], current: Option<usize>, yields: bool) -> usize {
+    fn choose(
+        &mut self,
+        random: &Random,
+        able: &[usize],
+        current: Option<usize>,
+        yields: bool,
+    ) -> usize {
         for task in able {
             let rank = || 1 + (random.next() >> 2) as i64;
             self.of.entry(*task).or_insert_with(rank);
@@ -110,7 +120,12 @@ impl Scheduler for Dice {
         self.seed.take().map(Schedule::new)
     }
 
-    fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, yields: bool) -> Option<TaskId> {
+    fn next_task(
+        &mut self,
+        runnable: &[&Task],
+        current: Option<TaskId>,
+        yields: bool,
+    ) -> Option<TaskId> {
         let all = runnable.iter().map(|task| usize::from(task.id()));
         let early = self.early && self.random.below(EARLY) == 0;
         let able = able(all.collect(), early);
@@ -127,7 +142,9 @@ impl Scheduler for Dice {
 /// the first.
 fn able(all: Vec<usize>, early: bool) -> Vec<usize> {
     let split = with(|world| {
-        let first = all.iter().filter_map(|task| Some((*world.sleepers.get(task)?, *task)));
+        let first = all
+            .iter()
+            .filter_map(|task| Some((*world.sleepers.get(task)?, *task)));
         let first = first.min().map(|(_, task)| task);
         let awake = all.iter().filter(|task| !world.sleepers.contains_key(task));
         (awake.copied().collect::<Vec<_>>(), first)

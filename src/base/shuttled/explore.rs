@@ -5,11 +5,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use crate::base::random::Random;
 use crate::base::shuttled::dice::Dice;
+use crate::base::shuttled::door::{Condvar, Mutex};
 use crate::base::shuttled::{WORLD, World, with};
+
+pub(crate) use crate::base::shuttled::{TimePasses, elapsed};
 
 /// Steps of a program that does not come to an end.
 const STEPS_MAX: usize = 100_000;
@@ -17,13 +18,25 @@ const STEPS_MAX: usize = 100_000;
 /// The stack of a thread, unless it asks for one itself.
 const STACK: usize = 256 << 10;
 
-/// When does a wait with a deadline end by itself?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TimePasses {
-    /// Once nobody else can go on: a wake that is lost shows in the clock.
-    InIdleness,
-    /// In half of the runs at any moment.
-    AtAnyMoment,
+/// What threads wait for in a way that no pool sees.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.open.lock() = true;
+        self.opened.notify_all();
+    }
+
+    pub(crate) fn pass(&self) {
+        let mut open = self.open.lock();
+        while !*open {
+            self.opened.wait(&mut open);
+        }
+    }
 }
 
 /// Runs `program` `runs` times.
@@ -77,11 +90,6 @@ fn let_go() {
     last.into_iter().flatten().for_each(|f| f());
     let sites = with(|world| std::mem::take(&mut world.sites));
     drop(sites);
-}
-
-/// The time that has passed in this run.
-pub(crate) fn elapsed() -> Duration {
-    super::elapsed()
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -25,10 +25,19 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::park::{Parker, Unparker};
+use crate::base::park::Parker;
 
 thread_local! {
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+/// When does a wait with a deadline end by itself?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimePasses {
+    /// Once nobody else can go on: a wake that is lost shows in the clock.
+    InIdleness,
+    /// In half of the runs at any moment.
+    AtAnyMoment,
 }
 
 type Last = Box<dyn FnOnce() + Send>;
@@ -94,7 +103,13 @@ pub(crate) fn shared<T: Send + Sync + 'static>(make: impl FnOnce() -> T) -> Opti
     let site = known.unwrap_or_else(|| {
         // the thread may change in here, and another one be first
         let made: Arc<dyn Any + Send + Sync> = Arc::new(make());
-        let kept = with(|world| world.sites.entry(key).or_insert_with(|| made.clone()).clone());
+        let kept = with(|world| {
+            world
+                .sites
+                .entry(key)
+                .or_insert_with(|| made.clone())
+                .clone()
+        });
         kept.unwrap_or(made)
     });
     site.downcast().ok()
@@ -133,12 +148,19 @@ pub(crate) fn freed(id: u64) {
 }
 
 /// A run fails with shuttle's own list of who waits where.
-pub(crate) fn waits_for(_what: impl FnOnce() -> String) {}
+pub(crate) fn waits_for(_what: impl FnOnce() -> String) -> Reason {
+    Reason
+}
+
+/// See [`waits_for`].
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Reason;
 
 /// The parker's own code is explored: nothing stands in its place.
 pub(crate) fn park(_parker: &Parker, _deadline: Option<Instant>) -> Option<bool> {
     None
 }
 
-/// As [`park`].
-pub(crate) fn woke(_unparker: &Unparker) {}
+/// As [`park`]: what comes next is a switch anyhow.
+pub(crate) fn switch() {}
