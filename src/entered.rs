@@ -87,7 +87,7 @@ impl Parking {
             .unwrap_or_else(|_| Self::new())
     }
 
-    /// Wakes this thread out of [`Parking::wait_until`] and [`Parking::park_until`].
+    /// Wakes this thread out of [`Parking::wait_until`] and the other sleeps.
     pub(crate) fn waker(&self) -> &Waker {
         &self.waker
     }
@@ -119,8 +119,27 @@ impl Parking {
         }
     }
 
-    /// One sleep, for frames that turn something of their own: ends with the waker, with a
-    /// job for a lane, at `deadline`, or for no reason. Tells the pool like `wait_until`.
+    /// Sleeps until `is_due` or `deadline`, or until something was run here meanwhile: a job for a
+    /// lane, or the last resort. For frames, which look again at all they have.
+    ///
+    /// The pool is told once, however often the thread is woken in vain: whoever tells it that it
+    /// blocks may wake others that do, and they would wake each other without end.
+    pub(crate) fn sleep_until(&self, is_due: impl Fn() -> bool, deadline: Option<Instant>) {
+        let mut blocked = Blocked(None);
+        blocked.announce();
+        loop {
+            if deadline.is_none() && blocked.last_resort() {
+                return;
+            }
+            self.parker.park_until(deadline);
+            let is_over = || deadline.is_some_and(|deadline| clock::now() >= deadline);
+            if is_due() || deferred::run_one() || run_lane_job() || is_over() {
+                return;
+            }
+        }
+    }
+
+    /// One sleep, for a worker without work: ends with the waker, at `deadline`, or for no reason.
     pub(crate) fn park_until(&self, deadline: Option<Instant>) {
         let mut blocked = Blocked(None);
         blocked.announce();

@@ -109,12 +109,15 @@ impl Frame {
         self.signal.set.load(Ordering::Relaxed)
     }
 
-    /// Sleeps until there may be something to do: a wake, a job for a lane, a deadline.
-    pub(crate) fn sleep(&self) {
+    /// Sleeps until there may be something to do: a wake of the future, a job for a lane, a
+    /// deadline, or what `is_due` tells.
+    pub(crate) fn sleep(&self, is_due: impl Fn() -> bool) {
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
         let _reason =
             crate::base::simulated::waits_for(|| "something to do in a loop or `block_on`".into());
-        self.parking.park_until(self.timers.next_deadline());
+        let is_due = || self.is_signalled() || is_due();
+        self.parking
+            .sleep_until(is_due, self.timers.next_deadline());
     }
 }
 
@@ -140,7 +143,7 @@ pub(crate) fn drive<F: Future>(future: F, caller: &'static Location<'static>) ->
         // One job at a time: however many keep coming, the future is looked at in between.
         let fired = frame.timers().fire_due(FIRED_MAX);
         if fired == 0 && !deferred::run_one() && !run_lane_job() && !frame.is_signalled() {
-            frame.sleep();
+            frame.sleep(|| false);
         }
     }
 }

@@ -8,13 +8,16 @@
 mod kit;
 
 use std::collections::BTreeSet;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use kit::watchdog;
 use portage::pool::Shutdown;
 use portage::sync::ThreadWithException;
-use portage::time::{sleep, timeout};
+use portage::time::{sleep, timeout, yield_now};
 use portage::{CurrentThreadExecutor, EventLoop, ThreadPool, block_on, promise, simulation};
 
 fn pool(core: usize) -> ThreadPool {
@@ -189,4 +192,96 @@ fn threads_of_the_crate_take_part_everywhere() {
         assert_eq!((sum, bridged.call().unwrap(), other, shared), (6, 3, 4, 5));
         assert_eq!(thread.join(), 1);
     });
+}
+
+type Boxed = Pin<Box<dyn Future<Output = i32>>>;
+
+/// Both, at the same time.
+async fn both(mut one: Boxed, mut other: Boxed) -> i32 {
+    let (mut first, mut second) = (None, None);
+    poll_fn(|cx| {
+        for (future, slot) in [(&mut one, &mut first), (&mut other, &mut second)] {
+            if slot.is_none() {
+                if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                    *slot = Some(value);
+                }
+            }
+        }
+        match (first, second) {
+            (Some(one), Some(other)) => Poll::Ready(one + other),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[test]
+fn workers_at_the_cap_that_are_woken_in_vain_do_not_keep_each_other_up() {
+    let _dog = watchdog(60);
+    // A thread that never sleeps lets no time pass: that program has no end.
+    for (workers, in_a_loop) in [(1, false), (6, false), (1, true), (6, true)] {
+        simulation::explore(0..10, move || {
+            let pool = ThreadPool::builder()
+                .core_threads(workers)
+                .max_threads(workers)
+                .build()
+                .unwrap();
+            let nap = |pool: &ThreadPool, time| {
+                pool.spawn(async move {
+                    sleep(Duration::from_micros(time)).await;
+                    1
+                })
+            };
+            let waiting: Vec<_> = (0..workers as u64)
+                .map(|n| {
+                    let (one, other) = (nap(&pool, 100 + n), nap(&pool, 300 - n));
+                    pool.spawn_blocking(move || {
+                        let one = async { one.await.unwrap() };
+                        let other = async { other.await.unwrap() };
+                        let all = both(Box::pin(one) as Boxed, Box::pin(other) as Boxed);
+                        match in_a_loop {
+                            true => EventLoop::new().run_until_complete(all).unwrap(),
+                            false => block_on(all),
+                        }
+                    })
+                })
+                .collect();
+            let queued = pool.spawn_blocking(|| 3);
+            for job in waiting {
+                assert_eq!(job.wait().unwrap(), 2);
+            }
+            assert_eq!(queued.wait().unwrap(), 3);
+            assert!(simulation::elapsed() < Duration::from_millis(2));
+        });
+    }
+}
+
+#[test]
+fn a_job_that_waits_for_the_end_of_its_pool_runs_what_is_woken_meanwhile() {
+    let _dog = watchdog(60);
+    let naps = |time| async move {
+        sleep(Duration::from_micros(time)).await;
+        yield_now().await;
+        time
+    };
+    for (max, mode) in [
+        (1, Shutdown::Drain),
+        (3, Shutdown::Drain),
+        (1, Shutdown::CancelQueued),
+    ] {
+        simulation::explore(0..20, move || {
+            let pool = ThreadPool::builder().core_threads(1).max_threads(max);
+            let pool = pool.build().unwrap();
+            let (anywhere, pinned) = (pool.spawn(naps(90)), pool.spawn_pinned(move || naps(70)));
+            let own = pool.clone();
+            let ends = pool.spawn_blocking(move || own.shutdown(mode).completed);
+            for (task, time) in [(anywhere, 90), (pinned, 70)] {
+                match task.wait() {
+                    Ok(slept) => assert_eq!(slept, time),
+                    Err(error) => assert!(error.is_cancelled() && mode == Shutdown::CancelQueued),
+                }
+            }
+            assert!(ends.wait().unwrap());
+        });
+    }
 }

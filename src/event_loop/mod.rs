@@ -134,7 +134,7 @@ impl EventLoop {
                 done += 1;
             }
             if done == 0 {
-                frame.sleep();
+                frame.sleep(|| self.core.has_ready());
             }
         }
     }
@@ -173,7 +173,7 @@ impl EventLoop {
             }
             let done = turn(&self.core, frame.timers(), Shares::LOOP);
             if done == 0 && !shared.is_asked_to_stop() {
-                frame.sleep();
+                frame.sleep(|| self.core.has_ready() || shared.is_asked_to_stop());
             }
         }
     }

@@ -16,7 +16,8 @@
 //! itself, nor for the tasks below it on its stack, nor for its worker. These are *excused*: the
 //! pool has ended when no more tasks live than are excused and no more threads are there than
 //! have such a task. Two tasks that wait at the same time excuse each other. While it waits,
-//! such a task runs what is queued in place: its worker may be the only one.
+//! such a task runs what is queued in place: its worker may be the only one. So its worker says
+//! before it sleeps that it is [stranded](super::stranded), and is woken by what is queued later.
 //!
 //! # Ordering
 //!
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 use std::panic::Location;
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -154,6 +156,8 @@ impl Shared {
         }
         let here = worker::current().filter(|here| here.shared.id == self.id);
         let excused = here.as_ref().map(|here| Excused::new(self, here));
+        let depth = here.as_ref().map_or(0, |here| here.next_wait());
+        let goes_on = |here: &Rc<Worker>| here.help() || here.lies_down(depth);
         let parking = Parking::current();
         let ended = parking.wait_until(
             || {
@@ -164,13 +168,16 @@ impl Shared {
                         return true;
                     }
                     let over = deadline.is_some_and(|deadline| clock::now() >= deadline);
-                    if over || !here.as_ref().is_some_and(|here| here.help()) {
+                    if over || !here.as_ref().is_some_and(goes_on) {
                         return false;
                     }
                 }
             },
             deadline,
         );
+        if let Some(here) = &here {
+            here.gets_up();
+        }
         let mut waiters = self.waiters.lock();
         waiters.0.retain(|waker| !waker.will_wake(parking.waker()));
         drop(waiters);

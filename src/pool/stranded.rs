@@ -44,6 +44,13 @@ impl Stranded {
         is_stuck()
     }
 
+    /// The worker goes on. A flag that it left would have it wake itself, should it be the last
+    /// one to block again.
+    pub(super) fn withdraw(&self) {
+        // Ordering: Relaxed: whoever sees it late wakes once in vain.
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     /// L3: true if the worker is to be woken, for this caller alone.
     pub(super) fn take(&self) -> bool {
         // Ordering: the wake publishes what led to it. Only the owner sets the flag.

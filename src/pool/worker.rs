@@ -104,6 +104,8 @@ pub(super) struct Worker {
     resting: Cell<bool>,
     /// Waits of ours, one inside the other.
     blocked: Cell<usize>,
+    /// The one of them in which it sleeps until the pool's end, or zero.
+    ending: Cell<usize>,
     /// The task that the worker took.
     outer: Cell<Option<TaskId>>,
     /// Tasks that run in place on top of it.
@@ -227,6 +229,7 @@ impl Worker {
             outer: Cell::new(None),
             nested: Cell::new(0),
             excused: Cell::new(0),
+            ending: Cell::new(0),
             unstamped: Cell::new(0),
             stamp_every: Cell::new(1),
             stamped: Cell::new(Duration::ZERO),

@@ -11,8 +11,10 @@ use crate::base::sync::atomic::{Ordering, fence};
 use crate::entered;
 use crate::idle::Claim;
 use crate::pool::evidence::Phase as Doing;
+use crate::pool::growth::Ground;
 use crate::promise::{awaits_work, run_awaited};
 use crate::task::{self, Ended, TaskId, TaskRef};
+use crate::timer::Timers;
 
 impl Worker {
     #[inline]
@@ -65,6 +67,7 @@ impl Worker {
     /// Runs something of the pool on top of a task that waits for the pool's end; false if
     /// there is nothing.
     pub(in crate::pool) fn help(&self) -> bool {
+        self.gets_up();
         if self.is_deep() {
             return false;
         }
@@ -86,6 +89,30 @@ impl Worker {
         self.nested.set(nested);
         self.polling.set(polling);
         true
+    }
+
+    /// About to sleep until the pool's end: whoever queues something wakes this worker if nobody
+    /// else is left to run it, and what sleeps on the own loop is woken by others. True if
+    /// something is queued already.
+    ///
+    /// `depth` is that of this wait among those of the worker.
+    pub(in crate::pool) fn lies_down(&self, depth: usize) -> bool {
+        if self.is_deep() {
+            return false;
+        }
+        drop(Timers::enter());
+        self.ending.set(depth);
+        self.seat.stranded.look(true, || self.shared.has_queued())
+    }
+
+    /// It sleeps no more until the pool's end.
+    pub(in crate::pool) fn gets_up(&self) {
+        self.ending.set(0);
+    }
+
+    /// The depth of a wait that begins now.
+    pub(in crate::pool) fn next_wait(&self) -> usize {
+        self.blocked.get() + 1
     }
 
     /// More than half of the stack is used.
@@ -136,12 +163,17 @@ impl entered::Worker for Worker {
         }
         self.blocked.set(self.blocked.get() - 1);
         if self.blocked.get() == 0 {
+            self.seat.stranded.withdraw();
             self.shared.census.block_ends();
             self.seat.pulse.turn(Doing::Inside);
         }
     }
 
     fn last_resort(&self) -> bool {
+        if self.ending.get() == self.blocked.get() {
+            // It has looked itself, and for everything.
+            return false;
+        }
         let awaits = !self.resting.get() && !self.is_deep() && awaits_work();
         let is_left = || self.shared.is_stuck();
         self.seat.stranded.look(awaits, is_left) && run_awaited(self.shared.id)
