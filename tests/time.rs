@@ -9,12 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use portage::event_loop::with_thread_event_loop;
+use portage::pool::Shutdown;
 use portage::time::{Sleep, sleep, sleep_until, timeout, yield_now};
 use portage::{EventLoop, ThreadPool, block_on};
 
@@ -357,6 +358,149 @@ fn an_elapsed_sleep_stays_elapsed() {
         let mut sleep = sleep(Duration::ZERO);
         for _ in 0..2 {
             block_on(&mut sleep);
+        }
+    });
+}
+
+/// What a worker does that is told which one it is.
+type Work = Box<dyn FnOnce(ThreadId) + Send>;
+
+/// Both workers are inside the same kind of code; the one that has a task's timer stays there until
+/// the task has ended.
+fn a_timer_fires_behind(begin: impl Fn(&ThreadPool, Work) + Send + 'static) {
+    guarded(move || {
+        let pool = ThreadPool::builder()
+            .core_threads(2)
+            .max_threads(2)
+            .build()
+            .unwrap();
+        let (came, polled) = mpsc::channel();
+        let (woken, ended) = mpsc::channel::<()>();
+        let sleeper = pool.spawn(async move {
+            came.send(thread::current().id()).unwrap();
+            nap(Duration::from_millis(50)).await;
+            drop(woken);
+        });
+        let its_worker = polled.recv().unwrap();
+        let ended = Arc::new(Mutex::new(Some(ended)));
+        let both = Arc::new(Barrier::new(2));
+        for _ in 0..2 {
+            let (both, ended) = (both.clone(), ended.clone());
+            let work = move |here: ThreadId| {
+                both.wait();
+                if here == its_worker {
+                    let ended = ended.lock().unwrap().take().unwrap();
+                    let outcome = ended.recv_timeout(Duration::from_secs(20));
+                    assert_eq!(outcome, Err(mpsc::RecvTimeoutError::Disconnected));
+                }
+            };
+            begin(&pool, Box::new(work));
+        }
+        sleeper.wait().unwrap();
+        assert!(ended.lock().unwrap().is_none(), "its worker was held up");
+    });
+}
+
+#[test]
+fn a_job_that_blocks_holds_up_no_timer_of_its_worker() {
+    a_timer_fires_behind(|pool, work| {
+        pool.spawn_blocking(|| work(thread::current().id()))
+            .detach();
+    });
+}
+
+#[test]
+fn a_poll_that_blocks_holds_up_no_timer_of_its_worker() {
+    a_timer_fires_behind(|pool, work| {
+        pool.spawn(async move { work(thread::current().id()) })
+            .detach();
+    });
+}
+
+#[test]
+fn a_wait_holds_up_no_timer_of_its_worker() {
+    a_timer_fires_behind(|pool, work| {
+        pool.spawn_blocking(move || {
+            let (done, end) = portage::promise();
+            let here = thread::current().id();
+            thread::spawn(move || {
+                work(here);
+                let _ = done.resolve(());
+            });
+            end.wait().unwrap();
+        })
+        .detach();
+    });
+}
+
+#[test]
+fn an_executor_that_a_poll_runs_gets_its_sleeps() {
+    guarded(|| {
+        let pool = ThreadPool::builder()
+            .core_threads(1)
+            .max_threads(1)
+            .build()
+            .unwrap();
+        let inside = pool.spawn(async {
+            foreign(nap(Duration::from_millis(2)));
+            // First as the task's own, then as that executor's.
+            let mut begun = Box::pin(nap(Duration::from_millis(5)));
+            poll_fn(|cx| Poll::Ready(begun.as_mut().poll(cx).is_pending())).await;
+            foreign(begun);
+        });
+        inside.wait().unwrap();
+    });
+}
+
+#[test]
+fn equal_deadlines_of_a_worker_s_tasks_end_in_order_of_registration() {
+    guarded(|| {
+        let pool = ThreadPool::builder()
+            .core_threads(1)
+            .max_threads(1)
+            .build()
+            .unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let tasks: Vec<_> = (0..500)
+            .map(|n| {
+                let order = order.clone();
+                pool.spawn(async move {
+                    sleep_until(deadline).await;
+                    order.lock().unwrap().push(n);
+                })
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| task.wait().unwrap());
+        assert_eq!(*order.lock().unwrap(), (0..500).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn the_sleeps_of_many_tasks_among_jobs_are_never_early() {
+    guarded(|| {
+        let pool = ThreadPool::builder().core_threads(2).build().unwrap();
+        let tasks: Vec<_> = (0..2_000)
+            .map(|n| match n % 4 {
+                0 => pool.spawn_blocking(|| thread::sleep(Duration::from_micros(20))),
+                _ => pool.spawn(nap(Duration::from_micros(n * 7 % 3_000))),
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| task.wait().unwrap());
+    });
+}
+
+#[test]
+fn a_pool_that_drains_waits_for_the_sleeps_of_its_tasks() {
+    guarded(|| {
+        let pool = ThreadPool::builder().core_threads(2).build().unwrap();
+        let tasks: Vec<_> = (1..20)
+            .map(|n| pool.spawn(nap(Duration::from_millis(n))))
+            .collect();
+        pool.shutdown(Shutdown::Drain);
+        for task in tasks {
+            assert!(task.is_finished());
+            task.wait().unwrap();
         }
     });
 }

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod stack;
+mod time;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -46,6 +47,7 @@ use crate::queue::local::Local;
 use crate::queue::slot::Slot;
 use crate::queue::steal::victims;
 use crate::task::{TaskId, TaskRef, WakeKind};
+use crate::timer::Bookkeeper;
 
 /// The injector and the own loop come first every so many tasks.
 const LOOK_OUTSIDE: u32 = 61;
@@ -85,6 +87,7 @@ pub(super) struct Worker {
     pub(super) door: Arc<Door>,
     parking: Parking,
     driver: ThreadLoopDriver,
+    keeper: Bookkeeper,
     random: Random,
     seats: RefCell<Seats>,
     tick: Cell<u32>,
@@ -98,6 +101,10 @@ pub(super) struct Worker {
     outsiders_first: Cell<bool>,
     /// Inside the poll of a future, which does not block.
     polling: Cell<bool>,
+    /// Inside the wakers of what is due.
+    firing: Cell<bool>,
+    /// The tasks of this pool that these have woken.
+    fired: Cell<usize>,
     /// Inside a turn of the own loop.
     turning: Cell<bool>,
     /// Parked for want of work: no blocked worker.
@@ -170,6 +177,7 @@ pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
         shared.break_down();
         false
     };
+    worker.keeper.close();
     worker.driver.close();
     let _ = worker.call_hook(shared.settings.on_stop.as_ref());
     let _ = POOL.try_with(|here| here.set(0));
@@ -214,6 +222,7 @@ impl Worker {
             door: Arc::new(Door(shared.clone())),
             parking,
             driver,
+            keeper: Bookkeeper::begin(),
             random: Random::new(pass.index as u64 + 1),
             seats: RefCell::new(shared.roster.seats()),
             tick: Cell::new(0),
@@ -223,6 +232,8 @@ impl Worker {
             oldest_first: Cell::new(false),
             outsiders_first: Cell::new(false),
             polling: Cell::new(false),
+            firing: Cell::new(false),
+            fired: Cell::new(0),
             turning: Cell::new(false),
             resting: Cell::new(false),
             blocked: Cell::new(0),
@@ -295,7 +306,8 @@ impl Worker {
         }
         self.polling.set(!is_job);
         self.outer.set(Some(task.id()));
-        self.stamp();
+        let now = self.stamp();
+        self.see_to_timers(&task, now);
         self.seat.desk.put(&task);
         self.seat.tally.taken.bump();
         self.seat.pulse.turn(Doing::Inside);
@@ -326,18 +338,21 @@ impl Worker {
     }
 
     /// Reads the clock for the desk if it is time to.
-    fn stamp(&self) {
+    fn stamp(&self) -> Option<Instant> {
         let unstamped = self.unstamped.get() + 1;
         if unstamped < self.stamp_every.get() {
-            return self.unstamped.set(unstamped);
+            self.unstamped.set(unstamped);
+            return None;
         }
-        let now = clock::now().saturating_duration_since(self.shared.epoch);
+        let read = clock::now();
+        let now = read.saturating_duration_since(self.shared.epoch);
         let took = now.saturating_sub(self.stamped.get());
         let short = took < SHORT * unstamped;
         self.stamp_every.set(if short { STAMP_EVERY } else { 1 });
         self.unstamped.set(0);
         self.stamped.set(now);
         self.seat.desk.stamp(now);
+        Some(read)
     }
 
     /// A turn of the own loop.
@@ -352,6 +367,7 @@ impl Worker {
         self.seat.pulse.turn(Doing::Looking);
         self.polling.set(false);
         self.turning.set(false);
+        self.catch_up();
     }
 
     /// The next task of those that need no search.
@@ -508,7 +524,7 @@ impl Worker {
         // A call that comes late finds nothing to do; the turn takes note of it all the same.
         // Ordering: Acquire pairs with the call, and with `Pinned::ended`.
         let called = self.seat.called.load(Ordering::Acquire);
-        if called || self.driver.has_work() || self.is_loop_due() {
+        if called || self.driver.has_work() || self.is_timer_due() {
             return Some(Next::Turn);
         }
         let phase = self.shared.seal.phase();
@@ -516,11 +532,6 @@ impl Worker {
             return Some(Next::Leave { retired: false });
         }
         None
-    }
-
-    fn is_loop_due(&self) -> bool {
-        let deadline = self.driver.next_deadline();
-        deadline.is_some_and(|deadline| clock::now() >= deadline)
     }
 
     /// After the worker has marked itself asleep: has something come up besides work?
@@ -538,19 +549,24 @@ impl Worker {
     fn park(&self) -> Woken {
         self.seat.pulse.turn(Doing::Resting);
         self.resting.set(true);
-        let woken = self.park_until_woken();
+        let woken = self.park_until_woken(self.keeper.rest());
+        self.keeper.rise();
         self.resting.set(false);
         self.seat.pulse.turn(Doing::Looking);
         woken
     }
 
-    fn park_until_woken(&self) -> Woken {
+    /// `kept` is the next deadline of the diary.
+    fn park_until_woken(&self, kept: Option<Instant>) -> Woken {
         let rest = self.rest_until();
         loop {
             if self.shared.idle.is_claimed(self.seat.index) {
                 return Woken::Claimed;
             }
-            let timer = self.driver.next_deadline();
+            let timer = [self.driver.next_deadline(), kept]
+                .into_iter()
+                .flatten()
+                .min();
             if self.driver.has_work() || self.must_look_up() {
                 return Woken::Called;
             }
@@ -624,6 +640,11 @@ impl Worker {
     /// A task was woken on this worker.
     pub(super) fn woken(&self, task: TaskRef, kind: WakeKind) -> Announce {
         match kind {
+            WakeKind::Woken if self.firing.get() => {
+                self.fired.set(self.fired.get() + 1);
+                self.local.line_up(task);
+                Announce::Never
+            }
             // On top of a task that waits.
             WakeKind::Yielded if self.outer.get().is_some() => {
                 self.outsiders_first.set(true);

@@ -16,7 +16,7 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, dr
 
 /// A waker that borrows the runner's driver; it must not outlive the runner's poll, clones may.
 pub(super) fn borrowed(task: &TaskRef) -> ManuallyDrop<Waker> {
-    let raw = RawWaker::new(task.cell().as_ptr().cast_const().cast(), &VTABLE);
+    let raw = RawWaker::new(task.address(), &VTABLE);
     // SAFETY: the functions below keep the contract of a waker: they are thread-safe, each
     // clone owns one driver, and this first one is never dropped: the runner owns its driver.
     ManuallyDrop::new(unsafe { Waker::from_raw(raw) })

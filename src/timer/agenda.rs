@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::base::sync::Arc;
-use crate::timer::entry::{Entry, Home};
+use crate::timer::entry::{Entry, Home, Keeper};
 use crate::timer::heap::{Due, Heap};
 
 /// A smaller agenda is not worth sweeping.
@@ -23,10 +23,10 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(keeper: Keeper) -> Self {
         Self {
             heap: Heap::new(),
-            home: Home::new(),
+            home: Home::new(keeper),
         }
     }
 
@@ -127,6 +127,7 @@ impl Agenda {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Agenda, SWEEP_MIN};
+    use crate::timer::entry::Keeper;
     use crate::timer::heap::Due;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn nothing_is_taken_a_nanosecond_early() {
         let now = Instant::now();
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         agenda.add(Due::At(now + Duration::from_nanos(1)), noop(), false);
         let mut due = Vec::new();
         agenda.take_due(now, 10, &mut due);
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn a_turn_takes_no_more_than_its_share() {
         let now = Instant::now();
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         for _ in 0..10 {
             agenda.add(Due::At(now), noop(), false);
         }
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn a_released_entry_is_no_deadline() {
         let now = Instant::now();
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         let entry = agenda.add(Due::At(now), noop(), false);
         agenda.add(Due::Never, noop(), false);
         assert_eq!(agenda.next(), Some(now));
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn released_entries_are_swept_out_when_they_are_more_than_half() {
         let far = Due::At(Instant::now() + Duration::from_secs(3_600));
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         let kept: Vec<_> = (0..10).map(|_| agenda.add(far, noop(), false)).collect();
         for _ in 0..10_000 {
             let entry = agenda.add(far, noop(), false);
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn moved_entries_keep_their_order_and_are_counted_where_they_are() {
         let now = Instant::now();
-        let (mut from, mut to) = (Agenda::new(), Agenda::new());
+        let (mut from, mut to) = (Agenda::new(Keeper::Thread), Agenda::new(Keeper::Thread));
         let wakes: Vec<_> = (0..4).map(|_| Arc::new(Wakes::default())).collect();
         let entries: Vec<_> = wakes
             .iter()
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn only_what_can_look_again_is_taken_early() {
         let far = Due::At(Instant::now() + Duration::from_secs(3_600));
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         agenda.add(far, noop(), false);
         agenda.add(far, noop(), true);
         agenda.add(Due::Never, noop(), false);

@@ -36,7 +36,7 @@ use crate::base::park::Parker;
 use crate::base::simulated;
 use crate::base::sync::{Arc, Condvar, Mutex, MutexGuard, StaticMutex, thread};
 use crate::timer::agenda::Agenda;
-use crate::timer::entry::{Entry, Home};
+use crate::timer::entry::{Entry, Home, Keeper};
 use crate::timer::heap::Due;
 
 /// How long the thread waits for another deadline before it leaves.
@@ -94,7 +94,7 @@ fn duty(thread: Presence, next: Option<Instant>) -> Duty {
 
 impl Driver {
     fn new(start: Start, linger: Duration) -> Arc<Self> {
-        let agenda = Agenda::new();
+        let agenda = Agenda::new(Keeper::Driver);
         Arc::new(Self {
             home: agenda.home().clone(),
             state: Mutex::new(State {
@@ -142,12 +142,21 @@ impl Driver {
     }
 
     pub(super) fn add(self: &Arc<Self>, due: Due, waker: Waker, strict: bool) -> Arc<Entry> {
+        let (entry, rest) = self.put(due, waker, strict);
+        rest.finish();
+        entry
+    }
+
+    /// The same for whoever holds a lock, and does the rest once that is free.
+    pub(super) fn put(
+        self: &Arc<Self>,
+        due: Due,
+        waker: Waker,
+        strict: bool,
+    ) -> (Arc<Entry>, HandedOver) {
         let mut state = self.state.lock();
         let entry = state.agenda.add(due, waker, strict);
-        let duty = state.changed();
-        drop(state);
-        self.discharge(duty);
-        entry
+        (entry, HandedOver(self.clone(), state.changed()))
     }
 
     /// Takes over what waits in `agenda`.
@@ -223,7 +232,7 @@ impl State {
     }
 }
 
-/// What is left to do after [`Driver::take_over`], outside the giver's borrow.
+/// What is left to do after [`Driver::put`] and [`Driver::take_over`], outside the giver's borrow.
 #[must_use]
 pub(super) struct HandedOver(Arc<Driver>, Duty);
 
@@ -258,6 +267,7 @@ fn start_thread(driver: Arc<Driver>) -> io::Result<()> {
 mod tests {
     use super::{Driver, Duty, LINGER, Presence, duty, start_thread};
     use crate::timer::agenda::Agenda;
+    use crate::timer::entry::Keeper;
     use crate::timer::heap::Due;
     use std::io;
     use std::sync::{Arc, mpsc};
@@ -347,7 +357,7 @@ mod tests {
             from.try_recv().is_err(),
             "never early without a timer behind it"
         );
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         agenda.add(far, tell(&to, "handed over"), false);
         driver.take_over(&mut agenda).finish();
         assert_eq!(from.try_recv(), Ok("handed over"));

@@ -30,12 +30,36 @@ use crate::base::sync::{Arc, Mutex};
 #[derive(Debug)]
 pub(super) struct Home {
     released: AtomicUsize,
+    keeper: Keeper,
+}
+
+/// Who fires what stands in an agenda.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeper {
+    /// A thread, while one of its frames runs.
+    Thread,
+    /// A worker, between two tasks; others, if it does not come back.
+    Worker,
+    /// The driver.
+    Driver,
+}
+
+/// Where a timer is polled: in which agenda may its entry stand?
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Polled<'a> {
+    /// In a frame: in the one of this thread.
+    InFrame(&'a Arc<Home>),
+    /// By a worker's task, for itself: in a worker's, whoever that is, or the driver's.
+    ByTask,
+    /// By somebody who may block the thread next: in the driver's, of this process.
+    ByStranger(&'a Arc<Home>),
 }
 
 impl Home {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(keeper: Keeper) -> Arc<Self> {
         Arc::new(Self {
             released: AtomicUsize::new(0),
+            keeper,
         })
     }
 
@@ -122,11 +146,11 @@ impl Entry {
         Some(waker)
     }
 
-    /// From now on wakes `waker`, if the entry still waits in `home`.
-    pub(super) fn renew(&self, home: &Arc<Home>, waker: &Waker) -> Renewal {
+    /// From now on wakes `waker`, if the entry still waits where it may.
+    pub(super) fn renew(&self, polled: Polled<'_>, waker: &Waker) -> Renewal {
         let mut slot = self.slot.lock();
         match &slot.state {
-            State::Waiting(_) if !Arc::ptr_eq(&slot.home, home) => return Renewal::Astray,
+            State::Waiting(_) if !slot.may_stay(polled) => return Renewal::Astray,
             State::Waiting(present) if present.will_wake(waker) => return Renewal::Done,
             State::Waiting(_) => {}
             State::Fired => return Renewal::Fired,
@@ -135,7 +159,7 @@ impl Entry {
         drop(slot);
         let mut other = waker.clone();
         slot = self.slot.lock();
-        let here = Arc::ptr_eq(&slot.home, home);
+        let here = slot.may_stay(polled);
         let renewal = match &mut slot.state {
             State::Waiting(present) if here => {
                 std::mem::swap(present, &mut other);
@@ -162,6 +186,14 @@ impl Entry {
 }
 
 impl Slot {
+    fn may_stay(&self, polled: Polled<'_>) -> bool {
+        match polled {
+            Polled::InFrame(home) | Polled::ByStranger(home) => Arc::ptr_eq(&self.home, home),
+            // No worker runs in a forked child, whose parent's driver does not count.
+            Polled::ByTask => self.home.keeper != Keeper::Thread,
+        }
+    }
+
     /// Goes from `Waiting` to `next` and hands out the waker; nothing in any other state.
     fn leave(&mut self, next: State) -> Option<Waker> {
         let before = std::mem::replace(&mut self.state, next);

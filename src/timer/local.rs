@@ -4,19 +4,25 @@
 //! of a thread share one agenda, so that the innermost keeps time for those it holds up. When
 //! the outermost one ends, nobody on this thread looks at the agenda any more: what waits is
 //! handed to the [driver](super::driver).
+//!
+//! A pool's worker has a [diary](super::diary) besides, for the task of the pool that it polls
+//! outside of all frames. It is open to this task alone, which shows that by its waker: a poll may
+//! run an executor of its own, and block until a timer wakes that.
 
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
+use std::ptr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::base::clock::Clock;
+use crate::base::clock::{self, Clock};
 use crate::base::sync::{Arc, local};
 use crate::timer::agenda::Agenda;
+use crate::timer::diary::{Busy, Diary};
 use crate::timer::driver::{Driver, wake_all};
-use crate::timer::entry::{Entry, Home};
+use crate::timer::entry::{Entry, Home, Keeper, Polled, Renewal};
 use crate::timer::heap::Due;
 
 /// One thread's timers.
@@ -29,6 +35,48 @@ pub(crate) struct Timers {
     frames: Cell<usize>,
     /// Kept from turn to turn for its memory.
     due: RefCell<Vec<Waker>>,
+    diary: RefCell<Option<Arc<Diary>>>,
+    /// The task that the diary is open to: what the data of its wakers is. None: null.
+    open_to: Cell<*const ()>,
+}
+
+/// Where a timer that is polled on this thread belongs.
+#[derive(Debug)]
+pub(super) enum Place {
+    Frame(Rc<Timers>),
+    Diary(Rc<Timers>),
+    Driver,
+}
+
+impl Place {
+    /// See [`Entry::renew`].
+    pub(super) fn renew(&self, entry: &Entry, waker: &Waker) -> Renewal {
+        match self {
+            Self::Frame(timers) => entry.renew(Polled::InFrame(&timers.home), waker),
+            Self::Diary(_) => entry.renew(Polled::ByTask, waker),
+            Self::Driver => {
+                Driver::with(|driver| entry.renew(Polled::ByStranger(driver.home()), waker))
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        match self {
+            Self::Frame(timers) => timers.clock.now(),
+            Self::Diary(_) | Self::Driver => clock::now(),
+        }
+    }
+
+    pub(super) fn add(&self, due: Due, waker: Waker) -> Arc<Entry> {
+        match self {
+            Self::Frame(timers) => timers.agenda.borrow_mut().add(due, waker, false),
+            Self::Diary(timers) => match &*timers.diary.borrow() {
+                Some(diary) => diary.add(due, waker),
+                None => Driver::with(|driver| driver.add(due, waker, false)),
+            },
+            Self::Driver => Driver::with(|driver| driver.add(due, waker, false)),
+        }
+    }
 }
 
 local! {
@@ -37,13 +85,15 @@ local! {
 
 impl Timers {
     fn new(clock: Clock) -> Rc<Self> {
-        let agenda = Agenda::new();
+        let agenda = Agenda::new(Keeper::Thread);
         Rc::new(Self {
             home: agenda.home().clone(),
             agenda: RefCell::new(agenda),
             clock,
             frames: Cell::new(0),
             due: RefCell::new(Vec::new()),
+            diary: RefCell::new(None),
+            open_to: Cell::new(ptr::null()),
         })
     }
 
@@ -64,13 +114,20 @@ impl Timers {
         TIMERS.with(|slot| *slot.borrow_mut() = Some(Self::new(clock)));
     }
 
-    /// Those of this thread, if one of its frames is there to turn them.
-    pub(super) fn turned() -> Option<Rc<Self>> {
-        TIMERS
-            .try_with(|slot| slot.borrow().clone())
-            .ok()
-            .flatten()
-            .filter(|timers| timers.frames.get() > 0)
+    /// With those of this thread, if one of its frames is there to turn them; in its diary, if the
+    /// task asks that the diary is open to; else with the driver.
+    pub(super) fn place(waker: &Waker) -> Place {
+        let place = TIMERS.try_with(|slot| match &*slot.borrow() {
+            Some(timers) if timers.frames.get() > 0 => Place::Frame(timers.clone()),
+            Some(timers) if timers.is_open_to(waker) => Place::Diary(timers.clone()),
+            _ => Place::Driver,
+        });
+        place.unwrap_or(Place::Driver)
+    }
+
+    fn is_open_to(&self, waker: &Waker) -> bool {
+        let task = self.open_to.get();
+        !task.is_null() && ptr::eq(task, waker.data())
     }
 
     /// A frame begins that turns the timers until it is dropped.
@@ -95,18 +152,6 @@ impl Timers {
         let timers = Self::of_thread();
         let frames = timers.frames.replace(0);
         TimersAside { timers, frames }
-    }
-
-    pub(super) fn home(&self) -> &Arc<Home> {
-        &self.home
-    }
-
-    pub(super) fn now(&self) -> Instant {
-        self.clock.now()
-    }
-
-    pub(super) fn add(&self, due: Due, waker: Waker) -> Arc<Entry> {
-        self.agenda.borrow_mut().add(due, waker, false)
     }
 
     /// The next instant at which [`Timers::fire_due`] has something to do.
@@ -184,5 +229,90 @@ pub(crate) struct TimersAside {
 impl Drop for TimersAside {
     fn drop(&mut self) {
         self.timers.frames.set(self.frames);
+    }
+}
+
+/// The worker's end of its [`Diary`]; stays on its thread.
+#[derive(Debug)]
+pub(crate) struct Bookkeeper {
+    timers: Rc<Timers>,
+    diary: Arc<Diary>,
+    /// The diary knows that the worker sleeps.
+    resting: Cell<bool>,
+    /// Kept for its memory.
+    due: RefCell<Vec<Waker>>,
+}
+
+impl Bookkeeper {
+    /// Begins a diary for this thread, whose outermost frame may come and go.
+    pub(crate) fn begin() -> Self {
+        let timers = Timers::of_thread();
+        let diary = Diary::new();
+        timers.diary.replace(Some(diary.clone()));
+        Self {
+            timers,
+            diary,
+            resting: Cell::new(false),
+            due: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// From now on the diary is open to the task whose wakers have `task` for data; null: to none.
+    #[inline]
+    pub(crate) fn open_to(&self, task: *const ()) {
+        self.timers.open_to.set(task);
+    }
+
+    /// The worker begins something that may keep it from firing what is due.
+    #[inline]
+    pub(crate) fn see_to(&self, busy: Busy) {
+        self.diary.see_to(busy);
+    }
+
+    /// No deadline stands here, but perhaps some that nobody waits for.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.diary.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.diary.is_due(now)
+    }
+
+    /// Wakes what is due at `now`, a bounded share, in order.
+    pub(crate) fn fire_due(&self, now: Instant) {
+        let mut due = self.due.take();
+        self.diary.take_due(now, &mut due);
+        wake_all(&mut due);
+        self.due.replace(due);
+    }
+
+    /// The worker is about to sleep, until this instant at the latest; [`Bookkeeper::rise`] ends it.
+    pub(crate) fn rest(&self) -> Option<Instant> {
+        if self.is_empty() {
+            return None;
+        }
+        self.resting.set(true);
+        self.diary.rest()
+    }
+
+    pub(crate) fn rise(&self) {
+        if self.resting.replace(false) {
+            self.diary.rise();
+        }
+    }
+
+    /// The worker leaves; again: nothing. What waits is kept by others from now on.
+    pub(crate) fn close(&self) {
+        self.open_to(ptr::null());
+        self.timers.diary.replace(None);
+        self.diary.close();
+    }
+}
+
+impl Drop for Bookkeeper {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -1,21 +1,24 @@
 //! Deadlines: nanosecond exact, never early, equal ones in order of registration.
 //!
 //! A [`Timer`] registers where it is polled: with the [timers of the thread](mod@local) while a
-//! frame of that thread turns them (a loop that runs, a `block_on`), else with the
-//! [driver], one thread for the whole process that exists only while it is needed.
-//! Polled elsewhere the next time, it registers there and leaves the old place. What decides
+//! frame of that thread turns them (a loop that runs, a `block_on`), in the [diary] of the worker
+//! whose task it is, else with the [driver], one thread for the whole process that exists only
+//! while it is needed. Polled elsewhere the next time, it registers there and leaves the
+//! old place, unless that is a diary or the driver's and the new one is too. What decides
 //! that a timer has elapsed is a clock, its agenda's or the one read at the poll, never the
 //! fact that it was woken; so a wake may be late, early or doubled without any harm but time.
 //!
 //! * [`heap`]: the order.
 //! * [`entry`]: what a timer and its agenda share.
 //! * [`agenda`]: entries in order, those nobody waits for swept out.
+//! * [`diary`]: the agenda of a pool worker, which is fired for it when it cannot.
 //! * [`driver`]: the agenda of everybody without a loop, with its thread.
 //! * [`mod@local`]: the agenda of a thread.
 
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod diary;
 mod driver;
 mod entry;
 mod heap;
@@ -25,14 +28,15 @@ use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use crate::base::clock;
 use crate::base::contain::contained_drop;
 use crate::base::sync::{Arc, Mutex, local};
 use crate::timer::driver::Driver;
 use crate::timer::entry::{Entry, Renewal};
 use crate::timer::heap::Due;
+use crate::timer::local::Place;
 
-pub(crate) use local::{Timers, TimersFrame};
+pub(crate) use diary::Busy;
+pub(crate) use local::{Bookkeeper, Timers, TimersFrame};
 
 /// One deadline; may be polled and dropped on any thread.
 ///
@@ -62,18 +66,14 @@ impl Timer {
 
     /// Ready once the deadline has passed, and from then on.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let here = Timers::turned();
+        let place = Timers::place(cx.waker());
         if let Some(entry) = &self.entry {
-            let renewal = match &here {
-                Some(timers) => entry.renew(timers.home(), cx.waker()),
-                None => Driver::with(|driver| entry.renew(driver.home(), cx.waker())),
-            };
-            match renewal {
+            match place.renew(entry, cx.waker()) {
                 Renewal::Fired => {
                     self.entry = None;
                     return Poll::Ready(());
                 }
-                Renewal::Done if self.is_over(here.as_deref()) => {
+                Renewal::Done if self.is_over(&place) => {
                     self.release();
                     return Poll::Ready(());
                 }
@@ -81,20 +81,16 @@ impl Timer {
                 Renewal::Astray => self.release(),
             }
         }
-        if self.is_over(here.as_deref()) {
+        if self.is_over(&place) {
             return over_at_once(cx);
         }
-        let waker = cx.waker().clone();
-        self.entry = Some(match here {
-            Some(timers) => timers.add(self.due, waker),
-            None => Driver::with(|driver| driver.add(self.due, waker, false)),
-        });
+        self.entry = Some(place.add(self.due, cx.waker().clone()));
         Poll::Pending
     }
 
-    fn is_over(&self, here: Option<&Timers>) -> bool {
+    fn is_over(&self, place: &Place) -> bool {
         match self.due {
-            Due::At(instant) => here.map_or_else(clock::now, Timers::now) >= instant,
+            Due::At(instant) => place.now() >= instant,
             Due::Never => false,
         }
     }

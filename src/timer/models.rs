@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use crate::timer::agenda::Agenda;
-use crate::timer::entry::Renewal;
+use crate::timer::entry::{Keeper, Polled, Renewal};
 use crate::timer::heap::Due;
 
 struct Wakes(AtomicUsize);
@@ -32,7 +32,7 @@ fn wakes() -> (Arc<Wakes>, Waker) {
 fn loom_timer_release_races_fire() {
     loom::model(|| {
         let now = Instant::now();
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         let (wakes, waker) = wakes();
         let entry = agenda.add(Due::At(now), waker, false);
         let other = loom::thread::spawn(move || {
@@ -59,7 +59,7 @@ fn loom_timer_release_races_fire() {
 #[test]
 fn loom_timer_release_races_hand_over() {
     loom::model(|| {
-        let (mut from, mut to) = (Agenda::new(), Agenda::new());
+        let (mut from, mut to) = (Agenda::new(Keeper::Thread), Agenda::new(Keeper::Thread));
         let (wakes, waker) = wakes();
         let entry = from.add(Due::Never, waker, false);
         let other = loom::thread::spawn(move || drop(entry.release()));
@@ -82,12 +82,12 @@ fn loom_timer_release_races_hand_over() {
 fn loom_timer_renew_races_fire() {
     loom::model(|| {
         let now = Instant::now();
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(Keeper::Thread);
         let (_, first) = wakes();
         let (second, waker) = wakes();
         let entry = agenda.add(Due::At(now), first, false);
         let home = agenda.home().clone();
-        let other = loom::thread::spawn(move || entry.renew(&home, &waker));
+        let other = loom::thread::spawn(move || entry.renew(Polled::InFrame(&home), &waker));
         let mut due = Vec::new();
         agenda.take_due(now, 8, &mut due);
         due.into_iter().for_each(Waker::wake);

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::ptr;
+
 use super::Worker;
 use crate::base::sync::atomic::{Ordering, fence};
 use crate::entered;
@@ -14,7 +16,7 @@ use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
 use crate::promise::{awaits_work, run_awaited};
 use crate::task::{self, Ended, TaskId, TaskRef};
-use crate::timer::Timers;
+use crate::timer::{Busy, Timers};
 
 impl Worker {
     #[inline]
@@ -22,6 +24,8 @@ impl Worker {
         self.seat.tally.started.bump();
         if self.outer.get() != Some(task.id()) {
             self.nested.set(self.nested.get() + 1);
+            // A joiner runs it in place; it may be a job.
+            self.keeper.see_to(Busy::Away);
         }
     }
 
@@ -71,7 +75,7 @@ impl Worker {
         if self.is_deep() {
             return false;
         }
-        if !self.turning.get() && (self.driver.has_work() || self.is_loop_due()) {
+        if !self.turning.get() && (self.driver.has_work() || self.is_timer_due()) {
             self.turn();
             return true;
         }
@@ -136,6 +140,9 @@ impl entered::Worker for Worker {
         if self.blocked.get() > 1 {
             return;
         }
+        self.keeper.open_to(ptr::null());
+        self.keeper.see_to(Busy::Away);
+        self.firing.set(false);
         self.seat.pulse.turn(Doing::Waiting);
         self.shared.census.block_begins();
         if let Some(task) = self.take_next() {
