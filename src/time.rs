@@ -52,8 +52,9 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// What [`sleep`] and [`sleep_until`] return.
 ///
 /// It waits where it was polled last: with the loop or [`block_on`](crate::block_on) of that
-/// thread, else with one thread for the whole process. It may be sent to another thread at any
-/// time. Polled again after its end it is still done.
+/// thread, with the pool's worker whose task polled it, else with one thread for the whole process,
+/// which also sees to the timers of a worker that is held up. It may be sent to another thread at
+/// any time. Polled again after its end it is still done.
 ///
 /// # Cancellation
 ///

@@ -307,7 +307,7 @@ impl Worker {
         self.polling.set(!is_job);
         self.outer.set(Some(task.id()));
         let now = self.stamp();
-        self.see_to_timers(&task, now);
+        self.see_to_timers(&task, is_job, now);
         self.seat.desk.put(&task);
         self.seat.tally.taken.bump();
         self.seat.pulse.turn(Doing::Inside);

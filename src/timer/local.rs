@@ -50,6 +50,7 @@ pub(super) enum Place {
 
 impl Place {
     /// See [`Entry::renew`].
+    #[inline]
     pub(super) fn renew(&self, entry: &Entry, waker: &Waker) -> Renewal {
         match self {
             Self::Frame(timers) => entry.renew(Polled::InFrame(&timers.home), waker),
@@ -60,6 +61,7 @@ impl Place {
         }
     }
 
+    #[inline]
     pub(super) fn now(&self) -> Instant {
         match self {
             Self::Frame(timers) => timers.clock.now(),
@@ -67,6 +69,7 @@ impl Place {
         }
     }
 
+    #[inline]
     pub(super) fn add(&self, due: Due, waker: Waker) -> Arc<Entry> {
         match self {
             Self::Frame(timers) => timers.agenda.borrow_mut().add(due, waker, false),
@@ -116,6 +119,7 @@ impl Timers {
 
     /// With those of this thread, if one of its frames is there to turn them; in its diary, if the
     /// task asks that the diary is open to; else with the driver.
+    #[inline]
     pub(super) fn place(waker: &Waker) -> Place {
         let place = TIMERS.try_with(|slot| match &*slot.borrow() {
             Some(timers) if timers.frames.get() > 0 => Place::Frame(timers.clone()),

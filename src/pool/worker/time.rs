@@ -19,8 +19,7 @@ use crate::timer::Busy;
 impl Worker {
     /// A task begins. `now` is the time, if it was looked at.
     #[inline]
-    pub(super) fn see_to_timers(&self, task: &TaskRef, now: Option<Instant>) {
-        let is_job = task.is_job();
+    pub(super) fn see_to_timers(&self, task: &TaskRef, is_job: bool, now: Option<Instant>) {
         self.keeper
             .open_to(if is_job { ptr::null() } else { task.address() });
         if self.keeper.is_empty() {
