@@ -3,7 +3,7 @@
 //! Work that the loop's own thread submits or wakes while the loop runs goes straight to
 //! `ready`. Everything else comes through the inbox: into `arrived`, a second queue, so that a
 //! flood from outside and a flood from inside take turns; what came while nothing ran is moved
-//! to `ready` when a run begins. Both ways are first in, first out.
+//! to `ready` when a run begins: the *backlog* of that run. Both ways are first in, first out.
 //!
 //! # Invariants
 //!
@@ -11,6 +11,7 @@
 //! 2. `arrived` is empty outside of a run, so that an order once taken is kept.
 //! 3. A close that is asked for inside a run is done when that run ends.
 //! 4. Every loop is closed at the end of its thread at the latest.
+//! 5. Nothing of `arrived` runs before the backlog has: it came later, maybe from the same thread.
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,8 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) ready: RefCell<VecDeque<TaskRef>>,
     pub(super) arrived: RefCell<VecDeque<TaskRef>>,
+    /// So many at the front of `ready` are the backlog.
+    pub(super) backlog: Cell<usize>,
     /// What the owner sleeps on; its own, for while the thread's locals are being destroyed the
     /// current one may be another.
     pub(super) parking: Parking,
@@ -82,6 +85,7 @@ impl Core {
             shared: Shared::new(&parking),
             ready: RefCell::new(VecDeque::new()),
             arrived: RefCell::new(VecDeque::new()),
+            backlog: Cell::new(0),
             parking,
             rest: Cell::new(LoopState::Idle),
             runs: Cell::new(false),
@@ -110,6 +114,7 @@ impl Core {
         self.runs.set(true);
         self.shared.set_state(LoopState::Running);
         self.shared.inbox.take(&mut self.ready.borrow_mut());
+        self.backlog.set(self.ready.borrow().len());
         Ok(Run {
             inside: Some((enter_loop(), show_running(Some(self.clone()), false))),
             core: self.clone(),
@@ -165,9 +170,22 @@ impl Core {
         }
     }
 
+    /// The next one of `ready`.
+    pub(super) fn pop_ready(&self) -> Option<TaskRef> {
+        self.backlog.set(self.backlog.get().saturating_sub(1));
+        self.ready.borrow_mut().pop_front()
+    }
+
+    /// The next one of `arrived`, unless the backlog comes first.
+    pub(super) fn pop_arrived(&self) -> Option<TaskRef> {
+        if self.backlog.get() > 0 {
+            return None;
+        }
+        self.arrived.borrow_mut().pop_front()
+    }
+
     fn pop(&self) -> Option<TaskRef> {
-        let ready = self.ready.borrow_mut().pop_front();
-        ready.or_else(|| self.arrived.borrow_mut().pop_front())
+        self.pop_ready().or_else(|| self.pop_arrived())
     }
 }
 

@@ -6,9 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-
 use crate::deferred;
 use crate::entered::run_lane_job;
 use crate::event_loop::core::Core;
@@ -50,9 +47,10 @@ impl Shares {
 /// Runs one turn; says how many things it did. Zero: nothing can be done now.
 pub(super) fn turn(core: &Core, timers: &Timers, shares: Shares) -> usize {
     let fired = timers.fire_due(shares.timers);
+    let backlog = run_ready(core, shares.ready.min(core.backlog.get()));
     core.shared.inbox.take(&mut core.arrived.borrow_mut());
-    let arrived = run_some(&core.arrived, shares.arrived);
-    let ready = run_some(&core.ready, shares.ready);
+    let arrived = run_arrived(core, shares.arrived);
+    let ready = backlog + run_ready(core, shares.ready - backlog);
     let lanes = (0..shares.lanes)
         .take_while(|_| deferred::run_one() || run_lane_job())
         .count();
@@ -62,18 +60,29 @@ pub(super) fn turn(core: &Core, timers: &Timers, shares: Shares) -> usize {
 /// Runs everything that is queued now, once, but nothing that comes meanwhile.
 pub(super) fn pass(core: &Core) {
     core.shared.inbox.take(&mut core.arrived.borrow_mut());
-    run_some(&core.arrived, usize::MAX);
-    run_some(&core.ready, usize::MAX);
+    let ready = core.ready.borrow().len();
+    let backlog = run_ready(core, core.backlog.get());
+    run_arrived(core, usize::MAX);
+    run_ready(core, ready - backlog);
 }
 
-/// Runs what stands in `queue` now, up to `share`; what comes meanwhile waits.
-fn run_some(queue: &RefCell<VecDeque<TaskRef>>, share: usize) -> usize {
-    let count = queue.borrow().len().min(share);
+/// Runs what is ready now, up to `share`; what comes meanwhile waits.
+fn run_ready(core: &Core, share: usize) -> usize {
+    let count = core.ready.borrow().len().min(share);
+    run_some(count, || core.pop_ready())
+}
+
+/// The same for what has arrived.
+fn run_arrived(core: &Core, share: usize) -> usize {
+    let count = core.arrived.borrow().len().min(share);
+    run_some(count, || core.pop_arrived())
+}
+
+/// Fewer if a nested turn has taken some, or if something else comes first.
+fn run_some(count: usize, next: impl Fn() -> Option<TaskRef>) -> usize {
     for done in 0..count {
-        let task = queue.borrow_mut().pop_front();
-        match task {
+        match next() {
             Some(task) => task.run(),
-            // A nested turn has taken it.
             None => return done,
         }
     }

@@ -205,6 +205,41 @@ fn jobs_come_in_order_per_submitter() {
 }
 
 #[test]
+fn jobs_that_came_before_the_run_go_before_those_that_come_in_it() {
+    guarded(|| {
+        let event_loop = EventLoop::new();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (begun, has_begun) = mpsc::channel();
+        let (sent, has_sent) = mpsc::channel();
+        let first = event_loop.handle().submit(move || {
+            begun.send(()).unwrap();
+            has_sent.recv().unwrap();
+        });
+        let (handle, theirs) = (event_loop.handle(), seen.clone());
+        let submit = move |n| {
+            let seen = theirs.clone();
+            let job = handle.submit(move || seen.lock().unwrap().push(n));
+            job.unwrap().detach();
+        };
+        (0..500).for_each(&submit);
+        let submitter = thread::spawn(move || {
+            has_begun.recv().unwrap();
+            (500..1_000).for_each(submit);
+            sent.send(()).unwrap();
+        });
+        let run = event_loop.run_until_complete(async {
+            first.unwrap().await.unwrap();
+            while seen.lock().unwrap().len() < 1_000 {
+                yield_now().await;
+            }
+        });
+        run.unwrap();
+        assert!(seen.lock().unwrap().iter().copied().eq(0..1_000));
+        submitter.join().unwrap();
+    });
+}
+
+#[test]
 fn a_yielding_task_goes_to_the_back() {
     guarded(|| {
         let event_loop = Rc::new(EventLoop::new());
