@@ -7,12 +7,13 @@
 
 use std::time::Duration;
 
-use crate::base::shuttled::explore::{TimePasses, elapsed, explore};
+use crate::base::shuttled::explore::{Gate, TimePasses, elapsed, explore};
 use crate::base::sync::plain::{AtomicUsize, Ordering};
 use crate::base::sync::{Arc, join, thread};
 use crate::pool::elastic::STALL;
 use crate::pool::{Shutdown, ThreadPool};
-use crate::promise::promise;
+use crate::promise::{JoinHandle, promise};
+use crate::{JoinError, block_on};
 
 /// How many threads of a pool there are, and were at most.
 #[derive(Clone, Default)]
@@ -48,9 +49,14 @@ impl Threads {
 
 /// Ends the pool: all its threads have left, and there were never more than `max`.
 fn end(pool: ThreadPool, threads: &Threads, max: usize) {
+    end_quietly(pool, threads);
+    assert!(threads.most() <= max, "{} threads", threads.most());
+}
+
+/// Ends the pool: all its threads have left.
+fn end_quietly(pool: ThreadPool, threads: &Threads) {
     assert!(pool.shutdown(Shutdown::Drain).completed);
     assert_eq!(threads.now(), 0);
-    assert!(threads.most() <= max, "{} threads", threads.most());
 }
 
 /// Question: two jobs wait for a third, behind them, in a pool that starts with one thread: does
@@ -82,7 +88,7 @@ fn shuttle_pool_grows_for_jobs_that_block_each_other() {
             let sum: u32 = jobs.map(|job| job.wait().unwrap()).iter().sum();
             assert_eq!(sum, 6);
         }
-        end(pool, &threads, 3);
+        end_quietly(pool, &threads);
     });
 }
 
@@ -113,5 +119,223 @@ fn shuttle_pool_needs_no_clock_for_announced_waits() {
         assert_eq!(join(submitter).unwrap().wait().unwrap(), 2);
         assert!(elapsed() < STALL, "a wake was lost");
         end(pool, &threads, 3);
+    });
+}
+
+/// A tree of jobs, each of which waits for the two below it: how many leaves it has.
+fn tree(pool: &ThreadPool, depth: u32) -> u32 {
+    if depth == 0 {
+        return 1;
+    }
+    let (left, right) = (pool.clone(), pool.clone());
+    let left = pool.spawn_blocking(move || tree(&left, depth - 1));
+    let right = pool.spawn_blocking(move || tree(&right, depth - 1));
+    left.wait().unwrap() + right.wait().unwrap()
+}
+
+/// Question: jobs that wait for jobs of the same pool, which may have no thread more: do they all
+/// end, each run by a worker that waits for it if by nobody else?
+///
+/// Bound: two workers at the cap, two trees of three levels, one from outside and one as a job.
+///
+/// Must fail when: a worker that waits does not run in place what it waits for; the last one to
+/// block does not wake those that are stranded; a push does not.
+#[test]
+fn shuttle_pool_nested_waits_end_at_the_cap() {
+    explore(800, TimePasses::InIdleness, || {
+        let threads = Threads::default();
+        let pool = threads.pool(2, 2, Duration::from_secs(60));
+        let at = pool.clone();
+        let inside = pool.spawn_blocking(move || tree(&at, 2));
+        assert_eq!(tree(&pool, 2), 4);
+        assert_eq!(inside.wait().unwrap(), 4);
+        assert!(elapsed() < STALL, "a wake was lost");
+        end(pool, &threads, 2);
+    });
+}
+
+/// Question: the same through chains: `map`, `then`, `flatten`, a task of the pool under
+/// `block_on`, a pinned one; and a handle that another job is to get.
+///
+/// Bound: two workers at the cap, five jobs that wait.
+///
+/// Must fail when: a wait does not look through the chain for what brings it about; a suspended
+/// task of the pool is not polled by the worker that waits for it.
+#[test]
+fn shuttle_pool_chained_waits_end_at_the_cap() {
+    explore(800, TimePasses::InIdleness, || {
+        let threads = Threads::default();
+        let pool = threads.pool(2, 2, Duration::from_secs(60));
+        let at = || pool.clone();
+        let waits: [Box<dyn FnOnce(ThreadPool) -> u32 + Send>; 5] = [
+            Box::new(|at| at.spawn_blocking(|| 0).map(|n: u32| n + 1).wait().unwrap()),
+            Box::new(|at| {
+                let below = at.clone();
+                let outer = at.spawn_blocking(move || below.spawn_blocking(|| 1));
+                outer.flatten().then(Result::unwrap).wait().unwrap()
+            }),
+            Box::new(|at| {
+                let below = at.clone();
+                let task = at.spawn(async move { below.spawn_blocking(|| 1).await.unwrap() });
+                block_on(task).unwrap()
+            }),
+            Box::new(|at| {
+                let below = at.clone();
+                let task = at.spawn(async move { below.spawn(async { 1 }).await.unwrap() });
+                task.wait().unwrap()
+            }),
+            Box::new(|at| {
+                let (promise, handle) = promise();
+                let last = at.spawn_blocking(move || promise.resolve(1).unwrap());
+                let first = at.spawn_blocking(move || handle.wait().unwrap());
+                last.wait().unwrap();
+                first.wait().unwrap()
+            }),
+        ];
+        let jobs = waits.map(|wait| {
+            let at = at();
+            pool.spawn_blocking(move || wait(at))
+        });
+        for job in jobs {
+            assert_eq!(job.wait().unwrap(), 1);
+        }
+        assert!(elapsed() < STALL, "a wake was lost");
+        end(pool, &threads, 2);
+    });
+}
+
+/// A thread submits while the pool ends: a job that leaves a handle, one that waits for a job, one
+/// that ends the suspension of a task. All handles resolve; what a job that runs submits is run,
+/// unless the pool `cancels`.
+fn submit_meanwhile(pool: ThreadPool, cancels: bool) {
+    let is_end = |error: JoinError| {
+        let may_end = error.is_shut_down() || cancels && error.is_cancelled();
+        assert!(may_end, "{error}");
+    };
+    let (promise, handle) = promise::<u32>();
+    let (at, deep) = (pool.clone(), pool.clone());
+    let leaves = pool.submit(move || at.spawn_blocking(|| 1));
+    let waits = pool.submit(move || deep.spawn_blocking(|| 2).wait());
+    let task = pool.spawn(async move { handle.await });
+    // A job that is refused goes at once, and the promise with it.
+    let ends = pool.submit(move || promise.resolve(3).is_ok()).ok();
+    drop(pool);
+    if let Ok(leaves) = leaves {
+        match leaves.wait() {
+            Ok(below) => match below.wait() {
+                Ok(one) => assert_eq!(one, 1),
+                Err(error) => assert!(cancels, "submitted by a job, and not run: {error}"),
+            },
+            Err(error) => is_end(error),
+        }
+    }
+    if let Ok(waits) = waits {
+        match waits.wait() {
+            Ok(Ok(two)) => assert_eq!(two, 2),
+            Ok(Err(error)) => assert!(cancels, "submitted by a job, and not run: {error}"),
+            Err(error) => is_end(error),
+        }
+    }
+    match task.wait() {
+        Ok(Ok(three)) => assert_eq!(three, 3),
+        // The job that had the promise was refused.
+        Ok(Err(error)) => assert!(error.is_lost(), "{error}"),
+        Err(error) => is_end(error),
+    }
+    if let Some(Err(error)) = ends.map(JoinHandle::wait) {
+        is_end(error);
+    }
+}
+
+/// Question: a pool drains at any moment while a thread submits jobs that submit jobs, and tasks
+/// that are suspended: does every handle resolve, is all that running jobs submit run, and do the
+/// threads leave?
+///
+/// Bound: one to three workers, one thread that submits, one that shuts down.
+///
+/// Must fail when: nobody closes the pool once nothing lives; the pool is closed before the last
+/// job has ended; a push does not look at the phase again.
+#[test]
+fn shuttle_pool_drains_at_any_moment() {
+    explore(1_000, TimePasses::AtAnyMoment, || {
+        let threads = Threads::default();
+        let pool = threads.pool(1, 3, Duration::from_millis(1));
+        let at = pool.clone();
+        let submitter = thread::spawn(move || submit_meanwhile(at, false));
+        let report = pool.shutdown(Shutdown::Drain);
+        assert!(report.completed && report.cancelled == 0);
+        join(submitter).unwrap();
+        end_quietly(pool, &threads);
+    });
+}
+
+/// Question: the same, but two threads shut it down, one of them cancels what is queued; and a job
+/// waits for the end of its own pool.
+///
+/// Bound: two workers, three threads.
+///
+/// Must fail when: a push does not look at the phase again; the suspended tasks are not told; who
+/// waits for its own pool's end is waited for.
+#[test]
+fn shuttle_pool_cancels_what_is_queued_at_any_moment() {
+    explore(1_000, TimePasses::AtAnyMoment, || {
+        let threads = Threads::default();
+        let pool = threads.pool(2, 2, Duration::from_secs(60));
+        let (at, own, other) = (pool.clone(), pool.clone(), pool.clone());
+        let submitter = thread::spawn(move || submit_meanwhile(at, true));
+        let inside = pool.spawn_blocking(move || own.shutdown(Shutdown::Drain).completed);
+        let canceller = thread::spawn(move || other.shutdown(Shutdown::CancelQueued));
+        assert!(pool.shutdown(Shutdown::Drain).completed);
+        assert!(join(canceller).unwrap().completed);
+        match inside.wait() {
+            Ok(completed) => assert!(completed),
+            Err(error) => assert!(error.is_cancelled() || error.is_shut_down(), "{error}"),
+        }
+        join(submitter).unwrap();
+        end(pool, &threads, 2);
+    });
+}
+
+/// Question: the last handles go at any moment, and nobody waits: does all that was submitted end,
+/// and the threads with it?
+///
+/// Bound: two workers, two threads that have a handle, and the jobs'.
+///
+/// Must fail when: the last handle to go does not end the pool; a drain is closed by nobody.
+#[test]
+fn shuttle_pool_ends_with_its_last_handle() {
+    explore(800, TimePasses::AtAnyMoment, || {
+        let threads = Threads::default();
+        let pool = threads.pool(1, 2, Duration::from_millis(1));
+        let at = pool.clone();
+        let submitter = thread::spawn(move || submit_meanwhile(at, false));
+        drop(pool);
+        join(submitter).unwrap();
+    });
+}
+
+/// Question: jobs that block in a way that the pool does not see, and cannot look at: does the
+/// clock bring the thread that opens the gate?
+///
+/// Bound: two jobs behind a gate, in a pool of one thread at first, three at most.
+///
+/// Must fail when: nothing is done about a backlog from which nothing is taken; the watchdog
+/// sleeps over one.
+#[test]
+fn shuttle_pool_grows_for_jobs_that_it_cannot_see() {
+    explore(500, TimePasses::AtAnyMoment, || {
+        let threads = Threads::default();
+        let pool = threads.pool(1, 3, Duration::from_millis(1));
+        let gate = Arc::new(Gate::default());
+        let (first, second, last) = (gate.clone(), gate.clone(), gate);
+        let jobs = [
+            pool.spawn_blocking(move || first.pass()),
+            pool.spawn_blocking(move || second.pass()),
+            pool.spawn_blocking(move || last.open()),
+        ];
+        for job in jobs {
+            job.wait().unwrap();
+        }
+        end_quietly(pool, &threads);
     });
 }

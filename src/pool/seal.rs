@@ -3,12 +3,14 @@
 //! | phase    | a push from outside         | from a job of the pool | who leaves it, for what      |
 //! |----------|-----------------------------|------------------------|------------------------------|
 //! | `Open`   | is taken                    | is taken               | a shutdown, a broken pool    |
-//! | `Drain`  | refused                     | is taken               | `Closed`, once all has ended |
+//! | `Drain`  | refused                     | is taken               | who has seen that all has ended: `Ending` |
+//! | `Ending` | refused                     | is taken               | the same: `Closed`, or `Drain` again |
 //! | `Cancel` | refused                     | refused                | nobody                       |
 //! | `Broken` | refused                     | refused                | nobody                       |
 //! | `Closed` | refused                     | refused                | nobody                       |
 //!
-//! Phases only go down this table, except that `Broken` and `Cancel` keep each other out.
+//! Phases only go down this table, except that `Broken` and `Cancel` keep each other out, and that
+//! `Ending` may be taken back.
 //!
 //! # Nothing is left behind
 //!
@@ -21,6 +23,15 @@
 //!
 //! `Drain` is no such seal: workers are there until all that was submitted has ended, and a job
 //! counts as submitted before it is pushed.
+//!
+//! # No drain ends under a job that runs
+//!
+//! A push that was admitted by an open pool may be counted and pushed after all else has ended and
+//! somebody has seen that; and what the late job submits shall be taken like that of any other. So
+//! the end is looked at twice, with [`Ending`](Phase::Ending) and a fence in between: if the
+//! second look does not see the count, whoever takes the job sees `Ending` or `Closed`. Under `Ending`
+//! the taker goes back to `Drain` ([`Seal::may_run`]), so that the end comes to nothing; a job
+//! that is taken from a closed pool does not run.
 
 #![forbid(unsafe_code)]
 
@@ -33,12 +44,14 @@ pub(super) enum Phase {
     Open = 0,
     /// Finishes what was submitted.
     Drain = 1,
+    /// Nothing that was submitted seems to live; somebody looks again.
+    Ending = 2,
     /// Cancels what has not started or is suspended.
-    Cancel = 2,
+    Cancel = 3,
     /// A start hook panicked: refuses what has not started or is suspended.
-    Broken = 3,
+    Broken = 4,
     /// All has ended.
-    Closed = 4,
+    Closed = 5,
 }
 
 /// The phase of one pool.
@@ -58,8 +71,9 @@ impl Seal {
         match self.0.load(Ordering::Acquire) {
             0 => Phase::Open,
             1 => Phase::Drain,
-            2 => Phase::Cancel,
-            3 => Phase::Broken,
+            2 => Phase::Ending,
+            3 => Phase::Cancel,
+            4 => Phase::Broken,
             _ => Phase::Closed,
         }
     }
@@ -79,13 +93,35 @@ impl Seal {
         fence(Ordering::SeqCst);
         moved
     }
+
+    /// Whoever has taken a job may run it: the pool does not end under it.
+    #[inline]
+    pub(super) fn may_run(&self) -> bool {
+        let phase = self.phase();
+        phase <= Phase::Drain || phase == Phase::Ending && self.go_on()
+    }
+
+    /// From [`Phase::Ending`] back to [`Phase::Drain`]; false if it was sealed meanwhile.
+    ///
+    /// Whoever looks for the end from now on does so as if nobody had.
+    #[cold]
+    pub(super) fn go_on(&self) -> bool {
+        let (from, to) = (Phase::Ending as usize, Phase::Drain as usize);
+        // Ordering: as in `advance`; who is late looks again after the fence, or sees `Drain`.
+        let moved = self
+            .0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        fence(Ordering::SeqCst);
+        moved.map_or_else(|now| now == to, |_| true)
+    }
 }
 
 fn may_advance(now: usize, next: Phase) -> bool {
     let sealed = now == Phase::Cancel as usize || now == Phase::Broken as usize;
     match next {
         Phase::Open => false,
-        Phase::Closed => now == Phase::Drain as usize,
+        Phase::Ending => now == Phase::Drain as usize,
+        Phase::Closed => now == Phase::Ending as usize,
         Phase::Drain | Phase::Cancel | Phase::Broken => !sealed && now < next as usize,
     }
 }
@@ -96,22 +132,30 @@ mod tests {
 
     #[test]
     fn phases_only_advance() {
-        use Phase::{Broken, Cancel, Closed, Drain, Open};
-        let all = [Open, Drain, Cancel, Broken, Closed];
+        use Phase::{Broken, Cancel, Closed, Drain, Ending, Open};
+        let all = [Open, Drain, Ending, Cancel, Broken, Closed];
         let legal = [
             (Open, Drain),
             (Open, Cancel),
             (Open, Broken),
             (Drain, Cancel),
             (Drain, Broken),
-            (Drain, Closed),
+            (Drain, Ending),
+            (Ending, Cancel),
+            (Ending, Broken),
+            (Ending, Closed),
         ];
         for from in all {
             for to in all {
                 let seal = Seal::new();
                 match from {
                     Open => {}
-                    Closed => assert!(seal.advance(Drain) && seal.advance(Closed)),
+                    Ending => assert!(seal.advance(Drain) && seal.advance(Ending)),
+                    Closed => {
+                        assert!(
+                            seal.advance(Drain) && seal.advance(Ending) && seal.advance(Closed)
+                        );
+                    }
                     _ => assert!(seal.advance(from)),
                 }
                 let moved = seal.advance(to);
@@ -119,6 +163,22 @@ mod tests {
                 assert_eq!(seal.phase(), if moved { to } else { from });
             }
         }
+    }
+
+    #[test]
+    fn who_has_a_job_takes_an_end_back_and_leaves_a_closed_pool_alone() {
+        use Phase::{Closed, Drain, Ending};
+        let seal = Seal::new();
+        assert!(seal.may_run());
+        assert!(seal.advance(Drain) && seal.may_run());
+        assert!(seal.advance(Ending) && seal.may_run());
+        assert_eq!(seal.phase(), Drain);
+        assert!(
+            !seal.advance(Closed),
+            "the first look is worth nothing any more"
+        );
+        assert!(seal.advance(Ending) && seal.advance(Closed));
+        assert!(!seal.may_run() && !seal.go_on());
     }
 }
 
@@ -202,9 +262,14 @@ mod models {
                 let ended = pool.2.load(Ordering::Acquire);
                 fence(Ordering::SeqCst);
                 if submitted.load(Ordering::Relaxed) <= ended {
-                    assert!(pool.0.advance(Phase::Closed));
-                    empty(&pool);
-                    break;
+                    assert!(pool.0.advance(Phase::Ending));
+                    if submitted.load(Ordering::Relaxed) <= ended {
+                        assert!(pool.0.advance(Phase::Closed));
+                        empty(&pool);
+                        break;
+                    }
+                    assert!(pool.0.go_on());
+                    continue;
                 }
                 if pool.1.take().is_some() {
                     pool.2.fetch_add(1, Ordering::Release);
@@ -229,7 +294,12 @@ mod models {
         loom::model(|| {
             let pool = Arc::new((Seal::new(), AtomicUsize::new(0)));
             let close = |(seal, live): &(Seal, AtomicUsize)| {
-                live.load(Ordering::Relaxed) == 0 && seal.advance(Phase::Closed)
+                while live.load(Ordering::Relaxed) == 0 && seal.advance(Phase::Ending) {
+                    if live.load(Ordering::Relaxed) == 0 {
+                        return drop(seal.advance(Phase::Closed));
+                    }
+                    seal.go_on();
+                }
             };
             let at = pool.clone();
             let submitter = thread::spawn(move || {

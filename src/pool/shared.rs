@@ -125,8 +125,10 @@ impl Shared {
             Phase::Open if self.is_left_behind() => return Err(Refusal::Broken),
             Phase::Open => {}
             // What running jobs of the pool submit.
-            Phase::Drain if worker::is_worker_of(self.id) => return Ok(()),
-            Phase::Drain | Phase::Cancel | Phase::Closed => return Err(Refusal::ShutDown),
+            Phase::Drain | Phase::Ending if worker::is_worker_of(self.id) => return Ok(()),
+            Phase::Drain | Phase::Ending | Phase::Cancel | Phase::Closed => {
+                return Err(Refusal::ShutDown);
+            }
             Phase::Broken if self.is_stopped() => return Err(Refusal::ShutDown),
             Phase::Broken => return Err(Refusal::Broken),
         }
@@ -280,17 +282,22 @@ impl Shared {
     pub(super) fn empty_queues(&self) -> usize {
         let mut cancelled = 0;
         while let Some(task) = self.take_any() {
-            if self.seal.phase() == Phase::Cancel {
-                let prevented = !task.is_claimed();
-                let _ = task.cancel();
-                cancelled += usize::from(prevented);
-                // Drops the future of one that had started.
-                task.run();
-            } else {
-                task.shut_down();
-            }
+            cancelled += usize::from(self.resolve(task));
         }
         cancelled
+    }
+
+    /// Resolves what was queued in a sealed pool; true if it was cancelled before its start.
+    pub(super) fn resolve(&self, task: TaskRef) -> bool {
+        if self.seal.phase() != Phase::Cancel {
+            task.shut_down();
+            return false;
+        }
+        let prevented = !task.is_claimed();
+        let _ = task.cancel();
+        // Drops the future of one that had started.
+        task.run();
+        prevented
     }
 
     /// Jobs and tasks that have not ended. Exact when nothing is submitted from outside.

@@ -125,12 +125,18 @@ impl Shared {
 
     /// Closes a draining pool in which nothing lives any more.
     pub(super) fn try_close(&self) {
-        if self.seal.phase() == Phase::Drain
-            && self.live() <= self.excused.load(Ordering::Acquire) as u64
-            && self.seal.advance(Phase::Closed)
-        {
-            let _ = self.empty_queues();
-            self.dismiss();
+        let is_over = || self.live() <= self.excused.load(Ordering::Acquire) as u64;
+        while self.seal.phase() == Phase::Drain && is_over() && self.seal.advance(Phase::Ending) {
+            if is_over() {
+                if self.seal.advance(Phase::Closed) {
+                    let _ = self.empty_queues();
+                    self.dismiss();
+                }
+                return;
+            }
+            // Something was admitted before the drain, and counted only now. Who comes by at its
+            // end may have found this look under way: so it is made again.
+            self.seal.go_on();
         }
     }
 

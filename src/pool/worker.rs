@@ -268,9 +268,6 @@ impl Worker {
         // would start another one for the same task.
         let (mut starting, mut fresh) = (true, true);
         loop {
-            if self.shared.seal.phase() >= Phase::Cancel {
-                let _ = self.shared.empty_queues();
-            }
             let task = self.next_task();
             if std::mem::take(&mut starting) {
                 self.shared.census.arrived();
@@ -288,6 +285,11 @@ impl Worker {
             };
             if std::mem::take(&mut fresh) {
                 self.shared.growth.began(&self.shared);
+            }
+            if !self.shared.seal.may_run() {
+                let _ = self.shared.resolve(task);
+                let _ = self.shared.empty_queues();
+                continue;
             }
             self.run(task);
             self.shared.growth.ended(&self.shared);

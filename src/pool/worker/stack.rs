@@ -83,6 +83,10 @@ impl Worker {
         let Some(task) = task else {
             return false;
         };
+        if !self.shared.seal.may_run() {
+            let _ = self.shared.resolve(task);
+            return true;
+        }
         self.seat.tally.taken.bump();
         let polling = self.polling.replace(!task.is_job());
         // A later poll tells nobody that it begins.
