@@ -15,6 +15,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use kit::watchdog;
+use portage::execution_queue::{AsyncExecutionQueue, Close};
 use portage::pool::Shutdown;
 use portage::sync::ThreadWithException;
 use portage::time::{sleep, timeout, yield_now};
@@ -284,4 +285,37 @@ fn a_job_that_waits_for_the_end_of_its_pool_runs_what_is_woken_meanwhile() {
             assert!(ends.wait().unwrap());
         });
     }
+}
+
+/// Its drop lets others go first.
+struct Lingers;
+
+impl Drop for Lingers {
+    fn drop(&mut self) {
+        simulation::switch();
+    }
+}
+
+#[test]
+fn a_close_waits_also_for_what_another_close_cancels() {
+    let _dog = watchdog(60);
+    simulation::explore(0..60, || {
+        let pool = pool(2);
+        let queue = AsyncExecutionQueue::builder().executor(Arc::new(pool.clone()));
+        let queue = Arc::new(queue.build().unwrap());
+        let jobs = [(); 5].map(|()| {
+            let lingers = Lingers;
+            queue.add_task(move || drop(lingers)).unwrap()
+        });
+        let theirs = queue.clone();
+        let other = pool.spawn(async move { theirs.aclose(Close::CancelPending).await });
+        let cancelled = jobs[4].cancel_handle();
+        let third = pool.spawn_blocking(move || cancelled.cancel());
+        simulation::switch();
+        queue.close(Close::Drain);
+        assert!(queue.is_empty());
+        assert!(jobs.iter().all(portage::JoinHandle::is_finished));
+        other.wait().unwrap();
+        third.wait().unwrap();
+    });
 }

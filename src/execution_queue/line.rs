@@ -8,6 +8,7 @@
 //! | in line     | yes   | yes     | no   | it is first and a slot is free; or its work is dropped   |
 //! | handed over | yes   | no      | yes  | its work is gone: run, panicked, cancelled, lost, refused |
 //! | ending      | no    | no      | yes  | its outcome is visible                                   |
+//! | cancelled   | no    | no      | no   | the same; it left the line, and somebody drops its work  |
 //!
 //! # Invariants
 //!
@@ -68,6 +69,8 @@ struct State {
     line: BTreeMap<u64, Entry>,
     /// Ticket to what tells where the job runs.
     slots: BTreeMap<u64, Hold>,
+    /// Cancelled in the line: ticket to the [`thread_key`] of who does it.
+    cancelled: BTreeMap<u64, u64>,
     adders: BTreeMap<u64, Adder>,
     closers: BTreeMap<u64, Closer>,
     /// Threads that wait for a job of the line, by [`thread_key`], with whom they hold up.
@@ -96,6 +99,8 @@ struct Adder {
 struct Closer {
     waker: Waker,
     holds_up: Vec<u64>,
+    /// The jobs whose work is being dropped on the stack of this very thread.
+    drops: Vec<u64>,
 }
 
 /// What came of an attempt to get in.
@@ -127,7 +132,11 @@ impl Drop for Place {
         let entry = {
             let mut state = self.shared.state.lock();
             let turn = state.held.remove(&self.ticket);
-            turn.and_then(|turn| state.line.remove(&turn))
+            let entry = turn.and_then(|turn| state.line.remove(&turn));
+            if entry.is_some() {
+                state.cancelled.insert(self.ticket, thread_key());
+            }
+            entry
         };
         // Its work goes right now: nothing of the user's is left in it.
         contained_drop(entry);
@@ -157,20 +166,31 @@ impl State {
             })
     }
 
-    /// Has everything ended that can end before a closer which holds up `own` goes on?
+    /// Has everything ended that can end before a closer goes on which holds up `own` and lies
+    /// on top of what `drops`?
     ///
     /// Closers that hold each other up let go, each when it looks.
-    fn is_over(&self, own: &[u64]) -> bool {
+    fn is_over(&self, own: &[u64], drops: &[u64]) -> bool {
         let mut also = own.to_vec();
         also.extend(self.closers.values().flat_map(|closer| &closer.holds_up));
         let only_own = self.slots.keys().all(|ticket| own.contains(ticket));
-        self.line.is_empty() && only_own || !own.is_empty() && self.is_stuck(&also)
+        let held_up = |ticket| {
+            drops.contains(ticket) || self.closers.values().any(|c| c.drops.contains(ticket))
+        };
+        let dropped = self.cancelled.keys().all(held_up);
+        self.line.is_empty() && only_own && dropped || !own.is_empty() && self.is_stuck(&also)
+    }
+
+    /// The cancelled jobs whose work this thread is dropping.
+    fn dropped_here(&self) -> Vec<u64> {
+        let here = |(ticket, thread): (&u64, &u64)| (*thread == thread_key()).then_some(*ticket);
+        self.cancelled.iter().filter_map(here).collect()
     }
 
     /// The wakers of the closers that may go on; those come back if they may not.
     fn wake_closers(&mut self) -> Vec<Waker> {
         let over = |(key, closer): (&u64, &Closer)| {
-            let may_go_on = self.is_over(&closer.holds_up);
+            let may_go_on = self.is_over(&closer.holds_up, &closer.drops);
             may_go_on.then_some(*key)
         };
         let over: Vec<u64> = self.closers.iter().filter_map(over).collect();
@@ -387,6 +407,7 @@ impl Shared {
         let (hold, wakers) = {
             let mut state = self.state.lock();
             let hold = state.slots.remove(&ticket);
+            state.cancelled.remove(&ticket);
             let mut wakers = self.grant(&mut state);
             wakers.extend(state.wake_closers());
             (hold, wakers)
@@ -514,7 +535,12 @@ impl Shared {
             let mut state = self.state.lock();
             state.closed = true;
             let line = match mode {
-                Close::CancelPending => std::mem::take(&mut state.line),
+                Close::CancelPending => {
+                    let line = std::mem::take(&mut state.line);
+                    let tickets = line.values().map(|entry| (entry.ticket, thread_key()));
+                    state.cancelled.extend(tickets);
+                    line
+                }
                 Close::Drain => BTreeMap::new(),
             };
             let adders = state.adders.values_mut();
@@ -535,7 +561,8 @@ impl Shared {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let old = key.take().and_then(|key| state.closers.remove(&key));
-        let over = state.is_over(&own) || self.is_left_behind();
+        let drops = state.dropped_here();
+        let over = state.is_over(&own, &drops) || self.is_left_behind();
         let mut unused = None;
         if over {
             unused = Some(waker);
@@ -544,6 +571,7 @@ impl Shared {
             let closer = Closer {
                 waker,
                 holds_up: own,
+                drops,
             };
             state.closers.insert(number, closer);
             *key = Some(number);

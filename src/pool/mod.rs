@@ -363,7 +363,8 @@ impl ThreadPool {
     /// Makes a future on a worker and drives it there; it need not be `Send`.
     ///
     /// The worker that takes it calls `create` and polls the future on its own loop, between
-    /// its other work, from then on; a job that blocks this worker holds it up. Refused like
+    /// its other work, from then on; a job that blocks this worker holds it up, so jobs that wait
+    /// for pinned tasks on each other's workers wait for ever. Refused like
     /// [`ThreadPool::spawn_blocking`].
     ///
     /// # Examples

@@ -37,6 +37,7 @@ struct Item {
     handle: Option<JoinHandle<u32>>,
     canceller: CancelHandle,
     mark: Mark,
+    pinned: bool,
     cancelled: bool,
     prevented: bool,
 }
@@ -101,12 +102,13 @@ fn work(mut ticket: Ticket) -> u32 {
 }
 
 impl Program {
-    fn keep(&mut self, kind: Kind, mark: Mark, handle: JoinHandle<u32>) {
+    fn keep(&mut self, kind: Kind, pinned: bool, mark: Mark, handle: JoinHandle<u32>) {
         self.items.push(Item {
             kind,
             canceller: handle.cancel_handle(),
             handle: Some(handle),
             mark,
+            pinned,
             cancelled: false,
             prevented: false,
         });
@@ -196,6 +198,7 @@ impl Program {
                     handle: Some(handle),
                     canceller,
                     mark,
+                    pinned: false,
                     cancelled: false,
                     prevented: false,
                 });
@@ -207,7 +210,7 @@ impl Program {
             7..=9 => self.account.ticket().mark(),
             _ => mark,
         };
-        self.keep(kind, mark, handle);
+        self.keep(kind, operation == 5, mark, handle);
     }
 
     fn disturb(&mut self, operation: u8, bytes: &mut Bytes<'_>) {
@@ -234,8 +237,11 @@ impl Program {
                 }
             }
             17 => {
-                // a job that waits
+                // a job that waits; not for a pinned task, whose worker may wait in turn
                 let item = &mut self.items[at];
+                if item.pinned {
+                    return;
+                }
                 if let Some(handle) = item.handle.take() {
                     let waiter = self.pool.spawn_blocking(move || drop(handle.wait()));
                     self.helpers.push(waiter);
