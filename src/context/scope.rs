@@ -175,8 +175,13 @@ pub(crate) struct Entered<'a> {
 impl<'a> Entered<'a> {
     #[inline]
     pub(super) fn new(context: &'a mut Context) -> Self {
-        let inner = context.take_identity();
-        let outer = swap(context, inner);
+        // Most tasks: from nothing to nothing.
+        let outer = if context.0.is_none() && is_nowhere() {
+            0
+        } else {
+            let inner = context.take_identity();
+            swap(context, inner)
+        };
         Self {
             context,
             outer,
@@ -188,19 +193,29 @@ impl<'a> Entered<'a> {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
+        if self.outer == 0 && self.context.0.is_none() && is_nowhere() {
+            return;
+        }
         let inner = swap(self.context, self.outer);
         self.context.give_identity(inner);
     }
 }
 
+/// Is this thread in an empty context that nobody has named? To swap it with another such one
+/// changes nothing.
+#[inline]
+fn is_nowhere() -> bool {
+    let nowhere = CURRENT
+        .try_with(|current| current.identity.get() == 0 && current.look(|shown| shown.is_none()));
+    nowhere.unwrap_or(false)
+}
+
 /// Swaps `context` with that of this thread, and `identity` with the one handed back.
 ///
 /// Does nothing, twice, where the thread's locals are gone.
-#[inline]
 fn swap(context: &mut Context, identity: u64) -> u64 {
     let swapped = CURRENT.try_with(|current| {
         match current.shown.take() {
-            // Most tasks: from nothing to nothing.
             None if context.0.is_none() => {}
             None => current.shown.set(Some(Rc::new(mem::take(context)))),
             Some(mut shown) => {

@@ -21,11 +21,11 @@ use crossbeam_utils::atomic::AtomicCell;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, Mutex, thread};
 use crate::pool::evidence::Pulse;
+use crate::pool::guard::Kept;
 use crate::pool::metrics::Totals;
 use crate::pool::stranded::Stranded;
 use crate::queue::local::Thief;
-use crate::queue::slot::Slot;
-use crate::task::{TaskId, TaskRef};
+use crate::task::{Place, TaskId, TaskRef};
 
 /// What others may see of a worker.
 pub(super) struct Seat {
@@ -34,17 +34,15 @@ pub(super) struct Seat {
     /// The thieves' end of its own queue.
     pub(super) thief: Thief<TaskRef>,
     /// The task that it runs next.
-    pub(super) next: Slot<TaskRef>,
+    pub(super) next: Place,
     pub(super) waker: Waker,
     pub(super) pulse: Arc<Pulse>,
     pub(super) tally: CachePadded<Tally>,
     pub(super) desk: Desk,
     /// Pinned tasks that have started here and not ended.
     pub(super) pinned: AtomicUsize,
-    /// It keeps something that nobody was woken for.
-    pub(super) unannounced: AtomicBool,
-    /// A [`Guard`](super::guard::Guard) is out.
-    pub(super) guarded: AtomicBool,
+    /// Does it keep something that nobody was woken for?
+    pub(super) kept: Kept,
     /// Its loop has got something from another thread.
     pub(super) called: AtomicBool,
     /// It sleeps in a wait of ours and awaits something of its pool.

@@ -173,21 +173,24 @@ impl Shared {
     /// A task was woken, by whomever.
     pub(super) fn schedule(self: &Arc<Self>, task: TaskRef, kind: WakeKind) {
         let mut task = Some(task);
-        let announce = with_worker(self.id, |worker| {
-            task.take().map(|task| worker.woken(task, kind))
+        let kept = with_worker(self.id, |worker| {
+            let Some(task) = task.take() else {
+                return false;
+            };
+            // What a worker keeps needs no look at the phase here: that worker looks before it
+            // takes its next task, and when it blocks; who is on guard pushes what it takes away.
+            match worker.woken(task, kind) {
+                Announce::Now => return false,
+                Announce::Later => worker.post_guard(),
+                Announce::Never => {}
+            }
+            true
         });
         if let Some(task) = task {
             self.injector.push(task);
         }
-        match announce.flatten() {
-            None | Some(Announce::Now) => return self.after_push(),
-            Some(Announce::Later(guard)) => guard.post(self),
-            Some(Announce::Never) => {}
-        }
-        // Ordering: as in `after_push`.
-        fence(Ordering::SeqCst);
-        if self.seal.phase() >= Phase::Cancel {
-            let _ = self.empty_queues();
+        if kept != Some(true) {
+            self.after_push();
         }
     }
 

@@ -9,16 +9,11 @@
 //! if nobody else does ([`Idle::start_search`](crate::idle::Idle::start_search)), and their
 //! next-task slots last of all.
 //!
-//! # What a worker keeps to itself
-//!
-//! Nothing. A task woken by a task goes into the slot without waking anybody, because this
-//! worker takes it next; likewise one that yielded. If it runs a job first, or blocks in a wait
-//! of ours, it makes up for the wake, since either may take for ever. For a poll that blocks in
-//! another way there is a [`Guard`]: while a worker keeps something, one timer per worker sees
-//! to it that this does not last.
+//! What it keeps to itself: `keep`.
 
 #![forbid(unsafe_code)]
 
+mod keep;
 mod stack;
 mod time;
 
@@ -37,16 +32,15 @@ use crate::idle::{Found, Sleep, Withdraw};
 use crate::pool::builder::Hook;
 use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
-use crate::pool::guard::{Announce, Guard};
+use crate::pool::guard::{Announce, Kept};
 use crate::pool::home::Door;
 use crate::pool::seal::Phase;
 use crate::pool::seat::{Desk, Pass, Seat, Seats, Tally};
 use crate::pool::shared::Shared;
 use crate::pool::stranded::Stranded;
 use crate::queue::local::Local;
-use crate::queue::slot::Slot;
 use crate::queue::steal::victims;
-use crate::task::{TaskId, TaskRef, WakeKind};
+use crate::task::{Place, TaskId, TaskRef};
 use crate::timer::Bookkeeper;
 
 /// The injector and the own loop come first every so many tasks.
@@ -93,6 +87,8 @@ pub(super) struct Worker {
     tick: Cell<u32>,
     own_first: Cell<bool>,
     streak: Cell<u32>,
+    /// A timer has fired for one task that lines up, and that this worker takes next.
+    untold: Cell<bool>,
     /// The slot may be full.
     has_next: Cell<bool>,
     /// The oldest comes first, wherever it is.
@@ -193,14 +189,13 @@ impl Worker {
         let seat = Arc::new(Seat {
             index: pass.index,
             thief: local.thief(),
-            next: Slot::new(),
+            next: Place::new(),
             waker: parking.waker().clone(),
             pulse: shared.growth.enroll(),
             tally: Tally::default().into(),
             desk: Desk::default(),
             pinned: AtomicUsize::new(0),
-            unannounced: AtomicBool::new(false),
-            guarded: AtomicBool::new(false),
+            kept: Kept::new(),
             called: AtomicBool::new(false),
             stranded: Stranded::new(),
         });
@@ -228,6 +223,7 @@ impl Worker {
             tick: Cell::new(0),
             own_first: Cell::new(false),
             streak: Cell::new(0),
+            untold: Cell::new(false),
             has_next: Cell::new(false),
             oldest_first: Cell::new(false),
             outsiders_first: Cell::new(false),
@@ -299,11 +295,8 @@ impl Worker {
     /// Runs a task that this worker took.
     fn run(&self, task: TaskRef) {
         let is_job = task.is_job();
-        // Ordering: Relaxed here and wherever this worker sets or clears the flag: it alone
-        // does; who is on guard reads it after the move in `keep_quiet`.
-        if is_job && self.seat.unannounced.load(Ordering::Relaxed) {
+        if is_job && self.gives_up() {
             // The job may block; what waits behind it must not.
-            self.seat.unannounced.store(false, Ordering::Relaxed);
             self.shared.after_push();
         }
         self.polling.set(!is_job);
@@ -334,8 +327,8 @@ impl Worker {
     fn yielded(&self, task: TaskRef) {
         self.outsiders_first.set(true);
         self.local.line_up(task);
-        if let Announce::Later(guard) = self.keep_quiet() {
-            guard.post(&self.shared);
+        if let Announce::Later = self.keep_quiet() {
+            self.post_guard();
         }
     }
 
@@ -479,8 +472,7 @@ impl Worker {
 
     /// Nothing to do: searches, sleeps, or leaves.
     fn idle(&self) -> Next {
-        // Ordering: Relaxed: see `run`.
-        self.seat.unannounced.store(false, Ordering::Relaxed);
+        let _ = self.gives_up();
         self.seat.desk.clear();
         let index = self.seat.index;
         let idle = &self.shared.idle;
@@ -637,49 +629,6 @@ impl Worker {
             shared.after_push();
         }
         shared.tell_waiters();
-    }
-
-    /// A task was woken on this worker.
-    pub(super) fn woken(&self, task: TaskRef, kind: WakeKind) -> Announce {
-        match kind {
-            WakeKind::Woken if self.firing.get() => {
-                self.fired.set(self.fired.get() + 1);
-                self.local.line_up(task);
-                Announce::Never
-            }
-            // On top of a task that waits.
-            WakeKind::Yielded if self.outer.get().is_some() => {
-                self.outsiders_first.set(true);
-                self.local.line_up(task);
-                self.keep_quiet()
-            }
-            WakeKind::Woken if self.polling.get() => {
-                self.has_next.set(true);
-                match self.seat.next.replace(task) {
-                    None => self.keep_quiet(),
-                    Some(other) => {
-                        self.local.line_up(other);
-                        Announce::Now
-                    }
-                }
-            }
-            WakeKind::Yielded | WakeKind::Woken => {
-                self.local.line_up(task);
-                Announce::Now
-            }
-        }
-    }
-
-    fn keep_quiet(&self) -> Announce {
-        // Ordering: Relaxed: see `run`.
-        self.seat.unannounced.store(true, Ordering::Relaxed);
-        // Ordering: AcqRel, the same move as in `Guard::strike`: either that sees the flag
-        // above, or this sees that nobody is on guard.
-        if self.seat.guarded.swap(true, Ordering::AcqRel) {
-            Announce::Never
-        } else {
-            Announce::Later(Guard::over(&self.seat))
-        }
     }
 }
 

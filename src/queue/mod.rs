@@ -3,7 +3,7 @@
 //! * [`injector`]: one for all, first in, first out; filled from outside.
 //! * [`local`]: one per worker, filled by its own worker; its [`Thief`](local::Thief)s take
 //!   from the other end.
-//! * [`slot`]: the one task that a worker runs next; others may take it away.
+//! * [`Place`](crate::task::Place): the one task that a worker runs next; others may take it away.
 //! * [`steal`]: whom a searcher robs first.
 //!
 //! Nothing that waits is ever invisible: whatever a worker keeps for itself lies in a queue
@@ -30,7 +30,6 @@
 
 pub(crate) mod injector;
 pub(crate) mod local;
-pub(crate) mod slot;
 pub(crate) mod steal;
 
 /// A worker's own queue as models see it.

@@ -160,6 +160,29 @@ impl Header {
         home.map(HomeRef::Fixed)
     }
 
+    /// Does the executor of this task queue the other one too?
+    #[inline]
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        let (Some(this), Some(that)) = (self.fixed_home(), other.fixed_home()) else {
+            return false;
+        };
+        // One that settles is queued by what it has settled on.
+        let settles = other.vtable.is_far == (false, true);
+        let is_same = Arc::ptr_eq(this, that)
+            || matches!(this.home(), Home::Pool(pool) if that.home() == Home::Pool(pool));
+        is_same && !settles
+    }
+
+    /// The executor that was there at birth.
+    #[inline]
+    fn fixed_home(&self) -> Option<&Arc<dyn Schedule>> {
+        if self.word.peek().has(LATE) {
+            return None;
+        }
+        // SAFETY: as in `home`.
+        self.home.with(|home| unsafe { (*home).as_ref() })
+    }
+
     /// Gives a late cell its executor; false when somebody has claimed it already.
     fn assign(&self, home: Option<Arc<dyn Schedule>>) -> bool {
         let old;
@@ -266,10 +289,15 @@ impl TaskRef {
         self.0
     }
 
+    /// The driver, to be taken over by [`TaskRef::from_raw`].
+    pub(super) fn into_raw(self) -> NonNull<Header> {
+        ManuallyDrop::new(self).0
+    }
+
     /// A move has given up this driver already, with `release` as the duty.
     #[inline]
     pub(super) fn given_up(self, release: Release) {
-        let cell = ManuallyDrop::new(self).0;
+        let cell = self.into_raw();
         if release == Release::Free {
             // SAFETY: the word says that no reference is left; we were the last (invariant 1).
             unsafe { free(cell) }

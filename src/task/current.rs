@@ -60,6 +60,13 @@ fn find<R>(look: impl Fn(&Header) -> Option<R>) -> Option<R> {
     None
 }
 
+/// The innermost running task; it is alive for as long as the caller does not return.
+pub(super) fn newest() -> Option<NonNull<Header>> {
+    let newest = NEWEST.try_with(Cell::get).unwrap_or(ptr::null());
+    // SAFETY: as in `find`.
+    (!newest.is_null()).then(|| unsafe { (*newest).task })
+}
+
 /// Was the innermost running task told to stop?
 pub(crate) fn is_cancelled() -> bool {
     // Peeked at with Relaxed: the answer is a hint that carries no data.

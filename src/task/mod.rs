@@ -56,6 +56,7 @@ mod id;
 mod make;
 #[cfg(all(test, loom))]
 mod models;
+mod place;
 mod reader;
 mod run;
 mod schedule;
@@ -81,6 +82,7 @@ pub(crate) use current::{innermost, is_cancelled, is_polled_here, is_running_her
 pub(crate) use make::{
     Spawned, Writer, derived_job, future, job, late_job, local, promise, remote,
 };
+pub(crate) use place::Place;
 pub(crate) use reader::Reader;
 pub(crate) use schedule::{Ended, Home, Schedule, Waits, WakeKind};
 pub(crate) use side::{Chain, Origin};

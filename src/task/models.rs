@@ -374,7 +374,27 @@ fn loom_task_handle_dropped_while_completing() {
 /// the future after it has offered help.
 #[test]
 fn loom_task_wake_reaches_the_helping_reader() {
-    bounded(2, || {
+    a_wake_reaches_the_helping_reader(|waker, _| waker.wake());
+}
+
+/// Question: the same, where the waker runs in a job of the same executor, whose task keeps that
+/// executor for both.
+///
+/// Must fail when: the move that needs no holder does not look for a helper.
+#[test]
+fn loom_task_wake_from_a_task_beside_reaches_the_helping_reader() {
+    a_wake_reaches_the_helping_reader(|waker, queue| {
+        let (job, reader) = job(Spawned::here(), queue, None, move || {
+            waker.wake();
+            Ok(())
+        });
+        drop(reader);
+        job.run();
+    });
+}
+
+fn a_wake_reaches_the_helping_reader(wake: fn(Waker, Arc<Queue>)) {
+    bounded(2, move || {
         let queue = Queue::new();
         let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
         let kept = slot.clone();
@@ -392,7 +412,8 @@ fn loom_task_wake_reaches_the_helping_reader() {
         );
         task.run();
         let waker = slot.lock().as_ref().unwrap().clone();
-        let waking = thread::spawn(move || waker.wake());
+        let theirs = queue.clone();
+        let waking = thread::spawn(move || wake(waker, theirs));
         let parking = Parking::current();
         reader.watch(parking.waker());
         let helper = reader.hold();

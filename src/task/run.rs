@@ -123,7 +123,7 @@ pub(super) fn help(hold: &Hold) -> bool {
 pub(super) fn nudge(hold: &Hold) {
     let header = hold.header();
     let is_started_future = !header.vtable.is_job && header.word.load().has(STARTED);
-    if is_started_future && header.word.turn(|now| now.wake(false)) == Wake::Push {
+    if is_started_future && header.word.turn(|now| now.wake(false, false)) == Wake::Push {
         let cell = NonNull::from(header);
         // SAFETY: the turn has added a driver, for us, and a holder (invariant 1).
         run(unsafe { TaskRef::from_raw(cell) });

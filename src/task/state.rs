@@ -116,6 +116,8 @@ pub(super) enum Suspend {
 pub(super) enum Wake {
     /// Put it into its executor's queue. A holder was added for the way there.
     Push,
+    /// The same without a holder: somebody else keeps the executor, and no reader helps.
+    PushOnly,
     Nothing,
 }
 
@@ -269,7 +271,8 @@ impl Snapshot {
         !self.has(STARTED | PREVENTED | RUNNING | DONE)
     }
 
-    fn is_idle_future(self) -> bool {
+    /// It has begun, and a wake would queue it.
+    pub(super) fn is_idle_future(self) -> bool {
         self.has(FUTURE) && self.has(STARTED) && !self.has(RUNNING | SCHEDULED | DONE)
     }
 
@@ -344,12 +347,17 @@ impl Snapshot {
         }
     }
 
-    /// A waker fires; `owned` when it brings its driver along.
+    /// A waker fires; `owned` when it brings its driver along, `hosted` when its executor stays
+    /// alive for as long as it needs that.
     #[inline]
-    pub(super) fn wake(self, owned: bool) -> (Wake, Option<Self>) {
+    pub(super) fn wake(self, owned: bool, hosted: bool) -> (Wake, Option<Self>) {
         if self.is_idle_future() {
             let next = self.with(SCHEDULED);
             let next = if owned { next } else { next.driver_added() };
+            // A helper that is not seen here sets HELPED after this move, and sees SCHEDULED.
+            if hosted && !self.has(HELPED) {
+                return (Wake::PushOnly, Some(next));
+            }
             return (Wake::Push, Some(next.holder_added()));
         }
         if self.has(DONE) {

@@ -63,9 +63,9 @@ fn a_far_canceller_leaves_the_work_to_the_next_claim() {
 #[test]
 fn a_wake_while_running_means_one_more_poll() {
     let running = after(Snapshot::born(TASK).claim());
-    let woken = running.wake(false);
+    let woken = running.wake(false, false);
     assert_eq!(woken.0, Wake::Nothing);
-    let twice = after(after(woken).wake(false));
+    let twice = after(after(woken).wake(false, false));
     assert_eq!(twice.suspend().0, Suspend::Again);
     let again = after(twice.suspend()).claim();
     assert_eq!(again.0, Claim::Poll);
@@ -75,17 +75,23 @@ fn a_wake_while_running_means_one_more_poll() {
 #[test]
 fn a_redundant_wake_is_still_a_write() {
     let born = Snapshot::born(TASK);
-    assert_eq!(born.wake(false), (Wake::Nothing, Some(born)));
+    assert_eq!(born.wake(false, false), (Wake::Nothing, Some(born)));
 }
 
 #[test]
 fn a_wake_of_a_suspended_future_pushes_once() {
     let idle = after(after(Snapshot::born(TASK).claim()).suspend());
-    let pushed = idle.wake(false);
+    let pushed = idle.wake(false, false);
     assert_eq!(pushed.0, Wake::Push);
-    assert_eq!(after(pushed).wake(false).0, Wake::Nothing);
+    assert_eq!(after(pushed).wake(false, false).0, Wake::Nothing);
     assert_eq!(after(pushed).drivers(), idle.drivers() + 1);
-    assert_eq!(after(idle.wake(true)).drivers(), idle.drivers());
+    assert_eq!(after(idle.wake(true, false)).drivers(), idle.drivers());
+    let hosted = idle.wake(true, true);
+    assert_eq!(
+        (hosted.0, after(hosted).holders()),
+        (Wake::PushOnly, idle.holders())
+    );
+    assert_eq!(idle.with(HELPED).wake(true, true).0, Wake::Push);
 }
 
 #[test]
@@ -130,7 +136,7 @@ fn a_count_that_reaches_its_end_stays_there_and_nothing_is_freed() {
     }
     assert_eq!((many.drivers(), many.holders()), (DRIVERS_MAX, 2));
     assert_eq!(many.driver_gone(), (Release::Nothing, None));
-    let running = after(after(many.wake(false)).claim());
+    let running = after(after(many.wake(false, false)).claim());
     let (duty, idle) = running.suspend();
     assert_eq!(duty, Suspend::Gone);
     assert_eq!(idle.unwrap().drivers(), DRIVERS_MAX);
@@ -236,7 +242,7 @@ fn a_helping_reader_polls_what_is_scheduled_and_nothing_else() {
     assert_eq!(running.claim_again().0, Claim::Nothing);
     let idle = after(running.suspend());
     assert_eq!(idle.claim_again().0, Claim::Nothing);
-    let woken = after(idle.wake(false));
+    let woken = after(idle.wake(false, false));
     let claimed = woken.claim_again();
     assert_eq!(claimed.0, Claim::Poll);
     assert_eq!(after(claimed).drivers(), woken.drivers() + 1);

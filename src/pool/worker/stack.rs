@@ -14,6 +14,7 @@ use crate::entered;
 use crate::idle::Claim;
 use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
+use crate::pool::seal::Phase;
 use crate::promise::{awaits_work, run_awaited};
 use crate::task::{self, Ended, TaskId, TaskRef};
 use crate::timer::{Busy, Timers};
@@ -152,10 +153,14 @@ impl entered::Worker for Worker {
         if let Some(task) = self.take_next() {
             self.local.line_up(task);
         }
-        // Ordering: Relaxed: see `Worker::run`.
-        self.seat.unannounced.store(false, Ordering::Relaxed);
-        // Ordering: a submitter pushes, passes a fence, and reads the census.
+        let _ = self.gives_up();
+        // Ordering: a submitter pushes, passes a fence, and reads the census; a sealer stores the
+        // phase, passes a fence, and empties the queues.
         fence(Ordering::SeqCst);
+        if self.shared.seal.phase() >= Phase::Cancel {
+            // What it kept without a look at the phase.
+            let _ = self.shared.empty_queues();
+        }
         if self.sees_work() {
             match self.shared.idle.claim() {
                 Claim::Wake(index) => self.shared.wake(index),

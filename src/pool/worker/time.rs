@@ -45,10 +45,7 @@ impl Worker {
         // A single one this worker takes next, if nothing else can come before it.
         match self.fired.get() {
             0 => {}
-            1 if self.has_nothing_else() => {
-                // Ordering: Relaxed: see `run`.
-                self.seat.unannounced.store(true, Ordering::Relaxed);
-            }
+            1 if self.has_nothing_else() => self.untold.set(true),
             _ => self.shared.after_push(),
         }
     }
