@@ -2,7 +2,8 @@
 # Counts what the hottest operations cost, and fails if one became dearer than its baseline.
 #   ci/guard.sh [--bless] [OPERATION...]
 # Instructions are counted by valgrind. Where it is missing and can be installed, it is; where not,
-# the guard counts the rest and says what it did not look at.
+# the guard counts the rest and says what it did not look at. Without arguments it also counts how
+# often work and outcomes are copied.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,5 +19,6 @@ if [ -n "$cpu" ]; then
 else
     echo "*** no taskset here: the counts of what goes between threads depend on the machine's load ***" >&2
 fi
+[ $# -gt 0 ] || cargo test --quiet --release -p portage-guard --test copies
 cargo build --quiet --release -p portage-guard
 "${pin[@]}" cargo run --quiet --release -p portage-guard -- "$@"

@@ -11,6 +11,7 @@ use crate::task::{self, Schedule, Spawned, TaskRef};
 
 /// A closure for an executor that is known.
 #[track_caller]
+#[inline(always)]
 pub(crate) fn job<F, T>(
     home: Arc<dyn Schedule>,
     name: Option<Cow<'static, str>>,
@@ -26,6 +27,7 @@ where
 
 /// A future that any thread of its executor may poll.
 #[track_caller]
+#[inline(always)]
 pub(crate) fn future<F>(home: Arc<dyn Schedule>, future: F) -> (TaskRef, JoinHandle<F::Output>)
 where
     F: Future + Send + 'static,

@@ -200,12 +200,8 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some(outcome) = this.reader.take() {
-            return Poll::Ready(outcome);
-        }
-        if this.reader.watch(cx.waker()) {
-            let outcome = this.reader.take();
-            return Poll::Ready(outcome.expect("a task that has ended has an outcome"));
+        if this.reader.is_finished() || this.reader.watch(cx.waker()) {
+            return Poll::Ready(this.reader.take_ended());
         }
         if this.is_left_behind() {
             return Poll::Ready(Err(JoinError::lost()));

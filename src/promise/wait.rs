@@ -38,8 +38,8 @@ impl<T> JoinHandle<T> {
     /// ```
     #[doc(alias = "result")]
     pub fn wait(mut self) -> Result<T, JoinError> {
-        self.wait_until(None, Help::OwnPool)
-            .expect("a wait without a deadline ends with an outcome")
+        self.wait_until(None, Help::OwnPool)?;
+        self.reader.take_ended()
     }
 
     /// Blocks until the outcome is there, at most for `timeout`; zero looks once.
@@ -70,7 +70,10 @@ impl<T> JoinHandle<T> {
             Some(_) => Help::Nobody,
             None => Help::OwnPool,
         };
-        self.wait_until(deadline, help)
+        match self.wait_until(deadline, help) {
+            Ok(()) => self.reader.take(),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Like [`JoinHandle::wait`], but runs a pool's job right here if it has not started.
@@ -91,20 +94,17 @@ impl<T> JoinHandle<T> {
     /// assert_eq!(handle.wait_helping().unwrap(), 42);
     /// ```
     pub fn wait_helping(mut self) -> Result<T, JoinError> {
-        self.wait_until(None, Help::AnyPool)
-            .expect("a wait without a deadline ends with an outcome")
+        self.wait_until(None, Help::AnyPool)?;
+        self.reader.take_ended()
     }
 
-    fn wait_until(
-        &mut self,
-        deadline: Option<Instant>,
-        help: Help,
-    ) -> Option<Result<T, JoinError>> {
-        if let Some(outcome) = self.reader.take() {
-            return Some(outcome);
+    /// Waits for the end or the deadline; an error when neither can come.
+    fn wait_until(&mut self, deadline: Option<Instant>, help: Help) -> Result<(), JoinError> {
+        if self.reader.is_finished() {
+            return Ok(());
         }
         if self.is_left_behind() {
-            return Some(Err(JoinError::lost()));
+            return Err(JoinError::lost());
         }
         let awaiting = (help != Help::Nobody).then(|| Awaiting::begin(Awaits::Wait));
         let chain = self.bring_about(help);
@@ -112,10 +112,10 @@ impl<T> JoinHandle<T> {
         let is_own = is_of_this_thread(&self.reader, chain.origin)
             || help == Help::Nobody && chain.root.as_ref().is_some_and(is_left_to_this_worker);
         if is_own && !self.reader.is_finished() {
-            return Some(Err(JoinError::would_deadlock()));
+            return Err(JoinError::would_deadlock());
         }
         let Some(_told) = Told::begin(chain.root.as_ref()) else {
-            return Some(Err(JoinError::would_deadlock()));
+            return Err(JoinError::would_deadlock());
         };
         // Registered before help is offered: whoever calls a helper finds this thread's waker.
         self.reader.watch(parking.waker());
@@ -136,8 +136,10 @@ impl<T> JoinHandle<T> {
             },
             deadline,
         );
-        let outcome = self.reader.take();
-        outcome.or_else(|| is_bound_here.then(|| Err(JoinError::would_deadlock())))
+        if is_bound_here && !self.reader.is_finished() {
+            return Err(JoinError::would_deadlock());
+        }
+        Ok(())
     }
 
     /// Runs the root of the chain as far as this thread may, and the next root where the end of

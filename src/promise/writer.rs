@@ -71,9 +71,11 @@ impl<T> Promise<T> {
     /// If the handle is gone, `value` is dropped in here, as the last step.
     #[doc(alias = "set_result")]
     pub fn resolve(self, value: T) -> Result<(), T> {
-        self.0.resolve(Ok(value)).map_err(|refused| {
-            refused.unwrap_or_else(|_| unreachable!("a refused value comes back as it was"))
-        })
+        match self.0.resolve(Ok(value)) {
+            Ok(()) => Ok(()),
+            Err(Ok(value)) => Err(value),
+            Err(Err(_)) => unreachable!("a refused value comes back as it was"),
+        }
     }
 
     /// Resolves the handle with an error.

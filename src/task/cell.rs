@@ -96,36 +96,53 @@ pub(super) struct Birth {
 }
 
 impl<W, T, S> Cell<W, T, S> {
-    /// Makes the block: one driver, and the holder of the reading half.
-    pub(super) fn allocate(birth: Birth, side: S, work: Option<W>) -> NonNull<Header> {
-        let (flags, stage) = match work {
-            Some(work) => (
-                birth.flags | WORK,
-                Stage {
-                    work: ManuallyDrop::new(work),
-                },
-            ),
-            None => (birth.flags, Stage { nothing: () }),
-        };
-        let cell = Box::new(Self {
-            header: Header {
-                word: Word::new(Snapshot::born(flags)),
-                vtable: birth.vtable,
-                id: TaskId::fresh(),
-                spawned_at: birth.spawned_at,
-                context: UnsafeCell::new(birth.context),
-                span: birth.span,
-                waker: UnsafeCell::new(None),
-                home: UnsafeCell::new(birth.home),
-                watchers: Mutex::new(Watchers::default()),
-            },
-            side,
-            stage: UnsafeCell::new(stage),
+    /// Makes the block with `work` in it, which is moved once: from the caller into its place.
+    #[inline(always)]
+    pub(super) fn with_work(mut birth: Birth, side: S, work: W) -> NonNull<Header> {
+        birth.flags |= WORK;
+        let cell = Self::allocate(birth, side);
+        // SAFETY: `allocate` made it with this type, and nobody else knows of it yet.
+        let stage = unsafe { &cell.cast::<Self>().as_ref().stage };
+        stage.with_mut(|stage| {
+            // SAFETY: the stage is empty.
+            unsafe { stage.cast::<W>().write(work) }
         });
+        cell
+    }
+
+    /// Makes the block: one driver, and the holder of the reading half; nothing is in the stage.
+    #[inline]
+    pub(super) fn allocate(birth: Birth, side: S) -> NonNull<Header> {
+        let header = Header {
+            word: Word::new(Snapshot::born(birth.flags)),
+            vtable: birth.vtable,
+            id: TaskId::fresh(),
+            spawned_at: birth.spawned_at,
+            context: UnsafeCell::new(birth.context),
+            span: birth.span,
+            waker: UnsafeCell::new(None),
+            home: UnsafeCell::new(birth.home),
+            watchers: Mutex::new(Watchers::default()),
+        };
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
-        crate::base::simulated::born(cell.header.id.number(), cell.header.spawned_at);
+        crate::base::simulated::born(header.id.number(), header.spawned_at);
+        // Field by field: a whole cell would be moved into its block, with all of its stage.
+        let mut block = Box::<Self>::new_uninit();
+        let cell = block.as_mut_ptr();
+        // SAFETY: the field is in a block of our own.
+        let its_header = unsafe { &raw mut (*cell).header };
+        // SAFETY: as above.
+        let its_side = unsafe { &raw mut (*cell).side };
+        // SAFETY: as above.
+        let its_stage = unsafe { &raw mut (*cell).stage };
+        // SAFETY: as above, and nobody else knows of it yet.
+        unsafe { its_header.write(header) };
+        // SAFETY: as above.
+        unsafe { its_side.write(side) };
+        // SAFETY: as above.
+        unsafe { its_stage.write(UnsafeCell::new(Stage { nothing: () })) };
         // `repr(C)`: the header is at the start of the block.
-        NonNull::from(Box::leak(cell)).cast()
+        NonNull::from(Box::leak(block)).cast()
     }
 }
 

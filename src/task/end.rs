@@ -21,20 +21,37 @@ use crate::base::contain::{contain, contained_drop};
 use crate::deferred;
 use crate::join_error::{Family, JoinError};
 
-/// Puts the outcome into the slot and publishes it.
+/// An outcome that is where it belongs, and not published.
+pub(super) struct Placed {
+    family: Option<Family>,
+    /// It has a content of its own, and that is in the slot.
+    pub(super) filled: bool,
+}
+
+/// Puts the outcome into the slot, in one move, so that what comes after it carries no value.
 ///
 /// # Safety
 ///
-/// 1. The cell of `task` is a `Cell<W, T, S>`.
+/// 1. `cell` is a live `Cell<W, T, S>`.
 /// 2. The caller owns the work, which is gone, and the slot, which is empty.
-pub(super) unsafe fn finish<W, T, S: Side + 'static>(task: TaskRef, outcome: Result<T, JoinError>) {
-    let header = task.header();
+#[inline]
+pub(super) unsafe fn place<W, T, S: Side + 'static>(
+    cell: NonNull<Header>,
+    outcome: Result<T, JoinError>,
+) -> Placed {
     let family = outcome.as_ref().err().map(JoinError::family);
     let filled = fills_slot(family);
     if filled {
         // SAFETY: duties 1 and 2.
-        unsafe { Typed::<W, T, S>::fill(task.cell(), outcome) };
+        unsafe { Typed::<W, T, S>::fill(cell, outcome) };
     }
+    Placed { family, filled }
+}
+
+/// Publishes the outcome.
+pub(super) fn finish(task: TaskRef, placed: Placed) {
+    let Placed { family, filled } = placed;
+    let header = task.header();
     let how = completion(family);
     account(header, how);
     match header.word.turn_own(|now| now.finish(family, filled)) {
@@ -252,6 +269,7 @@ pub(super) unsafe fn leave(cell: NonNull<Header>) {
 /// # Safety
 ///
 /// 1. The cell of `task` is a live promise `Cell<(), T, S>`, and the caller is its one writer.
+#[inline(always)]
 pub(super) unsafe fn resolve<T, S: Side + 'static>(
     task: TaskRef,
     outcome: Result<T, JoinError>,
@@ -267,14 +285,14 @@ pub(super) unsafe fn resolve<T, S: Side + 'static>(
         // SAFETY: only the one writer touches the slot before DONE says OUTPUT.
         unsafe { Typed::<(), T, S>::fill(task.cell(), outcome) };
     } else {
-        spare = Some(outcome);
+        spare = outcome.err();
     }
     match header.word.turn_own(|now| now.resolve(family, filled)) {
         Some((_, Finish::Gone(release))) => task.given_up(release),
         Some((old, Finish::Stay)) => published(header, old, filled, completion(family)),
         None => {
             return Err(match spare {
-                Some(outcome) => outcome,
+                Some(error) => Err(error),
                 // SAFETY: a canceller was first; it publishes without OUTPUT, so the slot is still
                 // the writer's, who has filled it above.
                 None => unsafe { Typed::<(), T, S>::empty(task.cell()) },

@@ -59,6 +59,7 @@ impl Spawned {
 }
 
 /// A job whose executor is known.
+#[inline(always)]
 pub(crate) fn job<F, T>(
     spawned: Spawned,
     home: Arc<dyn Schedule>,
@@ -73,6 +74,7 @@ where
 }
 
 /// A job whose executor is assigned later, if ever.
+#[inline(always)]
 pub(crate) fn late_job<F, T>(
     spawned: Spawned,
     name: Option<Cow<'static, str>>,
@@ -94,6 +96,7 @@ where
     any_job(spawned, SOURCE, None, Derived(chain), work)
 }
 
+#[inline(always)]
 fn named_job<F, T>(
     spawned: Spawned,
     flags: u64,
@@ -111,6 +114,7 @@ where
     }
 }
 
+#[inline(always)]
 fn any_job<F, T, S>(
     spawned: Spawned,
     flags: u64,
@@ -124,12 +128,13 @@ where
     S: Side + 'static,
 {
     let birth = spawned.birth(flags, const { &JobTable::<F, T, S>::TABLE }, home);
-    let cell = Cell::<F, T, S>::allocate(birth, side, Some(work));
+    let cell = Cell::<F, T, S>::with_work(birth, side, work);
     // SAFETY: a new cell has one driver and one reading half, and its output is a `T`.
     unsafe { ends(cell) }
 }
 
 /// A future that any thread may poll.
+#[inline(always)]
 pub(crate) fn future<F>(
     spawned: Spawned,
     home: Arc<dyn Schedule>,
@@ -184,12 +189,13 @@ where
     any_future(birth, Settling::new(settle), Remote::Create(create))
 }
 
+#[inline(always)]
 fn any_future<F, S>(birth: Birth, side: S, work: F) -> (TaskRef, Reader<F::Output>)
 where
     F: Future,
     S: Side,
 {
-    let cell = Cell::<F, F::Output, S>::allocate(birth, side, Some(work));
+    let cell = Cell::<F, F::Output, S>::with_work(birth, side, work);
     // SAFETY: a new cell has one driver and one reading half, and its output is `F::Output`.
     unsafe { ends(cell) }
 }
@@ -243,7 +249,7 @@ pub(crate) fn promise<T>(at: &'static Location<'static>) -> (Writer<T>, Reader<T
         span: Span::none(),
     };
     let birth = spawned.birth(0, const { &PromiseTable::<T, Writing>::TABLE }, None);
-    let cell = Cell::<(), T, Writing>::allocate(birth, Writing::default(), None);
+    let cell = Cell::<(), T, Writing>::allocate(birth, Writing::default());
     // SAFETY: a new cell has one reading half, and its output is a `T`.
     let reader = unsafe { Reader::from_raw(cell) };
     let writer = Writer {
@@ -279,6 +285,7 @@ impl<T> Writer<T> {
     }
 
     /// Publishes `outcome`; gives it back when the promise was cancelled before its start.
+    #[inline(always)]
     pub(crate) fn resolve(self, outcome: Result<T, JoinError>) -> Result<(), Result<T, JoinError>> {
         self.forget_source();
         let cell = ManuallyDrop::new(self).cell;

@@ -51,18 +51,25 @@ impl<T> Reader<T> {
 
     /// Takes the outcome if it is there. A second take gives the error that says so.
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
+        self.is_finished().then(|| self.take_ended())
+    }
+
+    /// Takes the outcome of a task that has ended: one move, from the slot to the caller.
+    #[inline]
+    pub(crate) fn take_ended(&mut self) -> Result<T, JoinError> {
         match self.header().word.turn_own(Snapshot::take) {
-            Take::Pending => None,
-            Take::Taken => Some(Err(JoinError::taken())),
-            Take::Bare(family) => Some(Err(bare(family))),
+            Take::Pending => unreachable!("a task that has ended has an outcome"),
+            Take::Taken => Err(JoinError::taken()),
+            Take::Bare(family) => Err(bare(family)),
             // SAFETY: the turn has set TAKEN, so the slot is ours (invariant 4).
-            Take::Slot => Some(unsafe { self.read_slot() }),
+            Take::Slot => unsafe { self.read_slot() },
         }
     }
 
     /// # Safety
     ///
     /// 1. The caller has set `TAKEN` on a cell with `OUTPUT`, so that the slot is its own.
+    #[inline]
     unsafe fn read_slot(&self) -> Result<T, JoinError> {
         let header = self.header();
         let failed = header.word.peek().family().is_some();
@@ -88,6 +95,7 @@ impl<T> Reader<T> {
         control::cancel(self.header())
     }
 
+    #[inline]
     pub(crate) fn is_finished(&self) -> bool {
         self.header().word.load().has(DONE)
     }

@@ -8,14 +8,14 @@ use std::task::{Context as Cx, Poll};
 
 use super::cell::{Header, Hold, TaskRef, VTable};
 use super::current;
-use super::end::{self, end, finish};
+use super::end::{self, Placed, end, finish, place};
 use super::schedule::WakeKind;
 use super::side::Side;
 use super::state::{Claim, HELPED, Release, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
 use super::typed::Typed;
 use super::unhandled;
 use super::waker;
-use crate::base::contain::{Payload, contain};
+use crate::base::contain::{Payload, contain, contained_drop};
 use crate::join_error::{Family, JoinError};
 
 /// The vtable of jobs.
@@ -75,7 +75,7 @@ pub(super) fn run(task: TaskRef) {
 }
 
 /// The same; gives back a future that has yielded, to be queued again by the caller.
-#[inline]
+#[inline(always)]
 pub(super) fn run_once(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
     if header.vtable.is_far != (false, false) && !may_run_here(header) {
@@ -133,7 +133,7 @@ pub(super) fn nudge(hold: &Hold) {
 }
 
 /// Does what the claim of `task` demands; gives back what has yielded.
-#[inline]
+#[inline(always)]
 fn carry_out(task: TaskRef, claim: Claim) -> Option<TaskRef> {
     let header = task.header();
     match claim {
@@ -195,13 +195,23 @@ where
             home.started(&task);
         }
     }
-    // SAFETY: the claim makes the work ours (invariant 2), in its place until first claimed.
-    let work = unsafe { Typed::<F, T, S>::take_work(task.cell()) };
+    let cell = task.cell();
+    let mut placed = None;
+    let work = || {
+        // SAFETY: the claim makes the work ours (invariant 2), in its place until first claimed.
+        let work = unsafe { Typed::<F, T, S>::take_work(cell) };
+        let outcome = work();
+        // SAFETY: the work is used up, the slot free, and we own both (invariant 2).
+        placed = Some(unsafe { place::<F, T, S>(cell, outcome) });
+    };
     // SAFETY: the claim makes the context ours too (invariant 2).
-    let ran = unsafe { inside(header, work) };
-    let outcome = ran.unwrap_or_else(|payload| Err(JoinError::panicked(payload)));
-    // SAFETY: the work is used up, the slot free, and we own both (invariant 2).
-    unsafe { finish::<F, T, S>(task, outcome) }
+    if let Err(payload) = unsafe { inside(header, work) } {
+        // SAFETY: work that panicked is used up; we own the slot (invariant 2).
+        placed = Some(unsafe { panicked::<F, T, S>(cell, payload, placed) });
+    }
+    if let Some(placed) = placed {
+        finish(task, placed);
+    }
     None
 }
 
@@ -214,43 +224,96 @@ where
     S: Side + 'static,
 {
     let header = task.header();
-    // SAFETY: duty 1.
-    let cell = unsafe { Typed::<F, F::Output, S>::cell(task.cell()) };
     if first {
-        cell.side.settle();
+        // SAFETY: duty 1.
+        unsafe { Typed::<F, F::Output, S>::cell(task.cell()) }
+            .side
+            .settle();
         if let Some(home) = header.home() {
             home.started(&task);
         }
     }
     let waker = waker::borrowed(&task);
+    let cell = task.cell();
+    // The outcome goes no further by value than to its slot.
+    let mut placed = None;
     let poll = || {
-        let polled = cell.stage.with_mut(|stage| {
+        // SAFETY: duty 1.
+        let stage = unsafe { &Typed::<F, F::Output, S>::cell(cell).stage };
+        let polled = stage.with_mut(|stage| {
             // SAFETY: the claim makes the work ours until we suspend or finish (invariant 2).
             let work = unsafe { &mut *stage.cast::<F>() };
             // SAFETY: the future stays in the block, which never moves, until it is dropped.
             let future = unsafe { Pin::new_unchecked(work) };
             contain(|| future.poll(&mut Cx::from_waker(&waker)))
         });
-        if matches!(polled, Ok(Poll::Pending)) {
-            return Ok(Poll::Pending);
+        if !matches!(polled, Ok(Poll::Pending)) {
+            // SAFETY: the work is ours (invariant 2), and not touched again; so is the slot.
+            placed = Some(unsafe { conclude::<F, S>(cell, polled) });
         }
-        // The end: the future goes before anybody can see the outcome.
-        // SAFETY: the work is ours (invariant 2), in its place, and not touched again.
-        let dropped = contain(|| unsafe { Typed::<F, F::Output, S>::drop_work(task.cell()) });
-        if let Err(payload) = dropped {
-            unhandled::report_panic(header, "the destructor of a future", payload);
-        }
-        polled
     };
     // SAFETY: the claim makes the context ours too (invariant 2).
-    let outcome = match unsafe { inside(header, poll) } {
-        Ok(Ok(Poll::Pending)) => return suspend(task),
-        Ok(Ok(Poll::Ready(value))) => Ok(value),
-        Ok(Err(payload)) | Err(payload) => Err(JoinError::panicked(payload)),
-    };
-    // SAFETY: the work is dropped, the slot free, and we own both (invariant 2).
-    unsafe { finish::<F, F::Output, S>(task, outcome) }
+    if let Err(payload) = unsafe { inside(header, poll) } {
+        // The end of a span, which may follow upon a poll that said pending.
+        placed = Some(match placed {
+            // SAFETY: as above.
+            None => unsafe { conclude::<F, S>(cell, Err(payload)) },
+            // SAFETY: the work is dropped, and we own the slot (invariant 2).
+            placed => unsafe { panicked::<F, F::Output, S>(cell, payload, placed) },
+        });
+    }
+    match placed {
+        Some(placed) => finish(task, placed),
+        None => return suspend(task),
+    }
     None
+}
+
+/// The end: the future goes before anybody can see the outcome.
+///
+/// # Safety
+///
+/// 1. `cell` is a live future `Cell<F, F::Output, S>`.
+/// 2. The caller owns the work, which is in its place.
+#[inline(never)]
+unsafe fn conclude<F, S>(cell: NonNull<Header>, polled: Result<Poll<F::Output>, Payload>) -> Placed
+where
+    F: Future,
+    S: Side + 'static,
+{
+    // SAFETY: duties 1 and 2; it is not touched again.
+    let dropped = contain(|| unsafe { Typed::<F, F::Output, S>::drop_work(cell) });
+    if let Err(payload) = dropped {
+        // SAFETY: duty 1.
+        let header = unsafe { cell.as_ref() };
+        unhandled::report_panic(header, "the destructor of a future", payload);
+    }
+    match polled {
+        // SAFETY: the work is dropped, and the slot with it free.
+        Ok(Poll::Ready(value)) => unsafe { place::<F, F::Output, S>(cell, Ok(value)) },
+        Ok(Poll::Pending) => unreachable!("what is pending has not ended"),
+        // SAFETY: as above.
+        Err(payload) => unsafe { panicked::<F, F::Output, S>(cell, payload, None) },
+    }
+}
+
+/// Places a panic, in place of an outcome that is there: a span may panic as it is left.
+///
+/// # Safety
+///
+/// 1. As for [`place`], but for what was `placed` in the slot.
+#[cold]
+unsafe fn panicked<W, T, S: Side + 'static>(
+    cell: NonNull<Header>,
+    payload: Payload,
+    placed: Option<Placed>,
+) -> Placed {
+    if placed.is_some_and(|placed| placed.filled) {
+        // SAFETY: duty 1: it is filled, and the caller's.
+        contained_drop(unsafe { Typed::<W, T, S>::empty(cell) });
+    }
+    // SAFETY: duty 1.
+    unsafe { place::<W, T, S>(cell, Err(JoinError::panicked(payload))) }
 }
 
 /// The poll said pending: lets go of the future, or does what was asked meanwhile. Gives it back

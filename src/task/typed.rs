@@ -70,6 +70,7 @@ impl<W, T, S: Side + 'static> Typed<W, T, S> {
     ///
     /// 1. `cell` is a live `Cell<W, T, S>`.
     /// 2. The caller owns the slot, which is empty: neither work nor output is in the stage.
+    #[inline(always)]
     pub(super) unsafe fn fill(cell: NonNull<Header>, outcome: Result<T, JoinError>) {
         // SAFETY: duty 1 is the same.
         let cell = unsafe { Self::cell(cell) };

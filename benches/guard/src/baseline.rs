@@ -116,13 +116,17 @@ impl Baseline {
         Self { compiler, counts }
     }
 
+    pub fn is_of_this_compiler(&self) -> bool {
+        self.compiler == compiler()
+    }
+
     /// What is worse than it was; empty if nothing is.
     pub fn judge(&self, name: &str, now: &Counts) -> String {
         let Some(known) = self.counts.get(name) else {
             return "   not in the baseline".to_owned();
         };
         let mut verdict = String::new();
-        let part = if self.compiler == compiler() {
+        let part = if self.is_of_this_compiler() {
             INSTRUCTIONS
         } else {
             INSTRUCTIONS_ELSEWHERE
