@@ -26,6 +26,8 @@ mod async_to_sync;
 mod blocks;
 mod config;
 mod exec_in_executor;
+#[cfg(all(test, shuttle))]
+mod explored;
 mod harvest;
 mod lift_to_async;
 mod lone_thread;

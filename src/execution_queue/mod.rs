@@ -20,6 +20,8 @@
 
 mod add;
 mod builder;
+#[cfg(all(test, shuttle))]
+mod explored;
 mod line;
 #[cfg(all(test, loom))]
 mod models;

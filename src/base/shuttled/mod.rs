@@ -48,7 +48,8 @@ struct World {
     passed: Duration,
     /// Tasks of shuttle's that stand still until then at the latest.
     sleepers: BTreeMap<usize, Instant>,
-    sites: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    /// `None` once the program has ended: what comes later is kept by nobody.
+    sites: Option<BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     last: Vec<Last>,
     numbers: u64,
     /// The cells that have not been freed: where they were made, and whether they have an outcome.
@@ -61,7 +62,7 @@ impl World {
             origin: Instant::now(),
             passed: Duration::ZERO,
             sleepers: BTreeMap::new(),
-            sites: BTreeMap::new(),
+            sites: Some(BTreeMap::new()),
             last: Vec::new(),
             numbers: 0,
             cells: BTreeMap::new(),
@@ -99,18 +100,15 @@ pub(crate) fn elapsed() -> Duration {
 /// The `T` that stands in the place of a static for this run.
 pub(crate) fn shared<T: Send + Sync + 'static>(make: impl FnOnce() -> T) -> Option<Arc<T>> {
     let key = TypeId::of::<T>();
-    let known = with(|world| world.sites.get(&key).cloned())?;
+    let known = with(|world| world.sites.as_ref()?.get(&key).cloned())?;
     let site = known.unwrap_or_else(|| {
         // the thread may change in here, and another one be first
         let made: Arc<dyn Any + Send + Sync> = Arc::new(make());
         let kept = with(|world| {
-            world
-                .sites
-                .entry(key)
-                .or_insert_with(|| made.clone())
-                .clone()
+            let sites = world.sites.as_mut()?;
+            Some(sites.entry(key).or_insert_with(|| made.clone()).clone())
         });
-        kept.unwrap_or(made)
+        kept.flatten().unwrap_or(made)
     });
     site.downcast().ok()
 }
