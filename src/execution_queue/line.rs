@@ -38,6 +38,7 @@ use crate::base::contain::{contain, contained_drop, discard, message};
 use crate::base::count::Ticket;
 use crate::base::fork;
 use crate::base::sync::{Arc, Mutex};
+use crate::bridge::configured_executor;
 use crate::entered::thread_key;
 use crate::error::SubmitError;
 use crate::executor::{Executor, Job, KeptOpen};
@@ -437,17 +438,22 @@ impl Shared {
             }
             let line = state.line.values().next();
             let next = line.or_else(|| state.adders.values().next().map(|adder| &adder.entry));
-            next.map(|entry| entry.executor.clone())
-        };
-        let kept = match next {
-            Some(Some(executor)) => {
-                let kept = executor.keep_open();
-                contained_drop(executor);
-                kept
+            match next {
+                Some(next) => next.executor.clone(),
+                None if state.closed => return,
+                // Whoever adds one before the slot is free leaves it to the end of this one.
+                None => {
+                    drop(state);
+                    self.executor.clone().or_else(configured_executor)
+                }
             }
-            // nothing follows, or it goes to the global pool, which is never shut down
-            _ => return,
         };
+        // else it goes to the global pool, which is never shut down
+        let Some(executor) = next else {
+            return;
+        };
+        let kept = executor.keep_open();
+        contained_drop(executor);
         let late = {
             let mut state = self.state.lock();
             if state.slots.contains_key(&ticket) {
