@@ -319,3 +319,36 @@ fn a_close_waits_also_for_what_another_close_cancels() {
         third.wait().unwrap();
     });
 }
+
+#[test]
+fn a_start_hook_that_panics_leaves_no_pinned_task_behind() {
+    let _dog = watchdog(60);
+    simulation::explore(0..60, || {
+        let pool = ThreadPool::builder().core_threads(3).max_threads(3);
+        let pool = pool.on_thread_start(|index| assert!(index < 2, "no start"));
+        let pool = pool.build().unwrap();
+        let drops = kit::Drops::new();
+        let pinned = [(); 2].map(|()| {
+            let token = drops.token();
+            pool.spawn_pinned(move || async move {
+                let stays = std::rc::Rc::new(token);
+                for _ in 0..8 {
+                    simulation::switch();
+                    yield_now().await;
+                }
+                sleep(Duration::from_secs(3600)).await;
+                drop(stays);
+            })
+        });
+        let jobs = [(); 3].map(|()| pool.spawn_blocking(simulation::switch));
+        for task in pinned {
+            if let Err(error) = task.wait() {
+                assert!(error.is_shut_down() || error.is_cancelled(), "{error}");
+                assert!(simulation::elapsed() < Duration::from_secs(3600));
+            }
+        }
+        jobs.map(|job| drop(job.wait()));
+        assert!(pool.shutdown(Shutdown::Drain).completed);
+        assert_eq!(drops.live(), 0);
+    });
+}

@@ -97,6 +97,26 @@ impl Starter for SystemStarter {
     }
 }
 
+/// Starts those threads of which `says` is false.
+struct Refuses<F> {
+    says: F,
+    starter: Arc<dyn Starter>,
+}
+
+impl<F: Fn(&str) -> bool + Send + Sync> Starter for Refuses<F> {
+    fn start(
+        &self,
+        name: String,
+        stack: Option<usize>,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        if (self.says)(&name) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.starter.start(name, stack, body)
+    }
+}
+
 /// Configures a [`ThreadPool`] before it starts.
 ///
 /// Nothing is checked before [`build`](Self::build), so the order of the calls is free.
@@ -227,6 +247,14 @@ impl ThreadPoolBuilder {
     #[doc(hidden)]
     pub fn starter(mut self, starter: Arc<dyn Starter>) -> Self {
         self.starter = starter;
+        self
+    }
+
+    /// Lets a test refuse some of the threads that would start, by their names.
+    #[doc(hidden)]
+    pub fn refuse(mut self, says: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        let starter = self.starter;
+        self.starter = Arc::new(Refuses { says, starter });
         self
     }
 
@@ -361,7 +389,7 @@ impl fmt::Debug for Closure {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::{
         KEEP_ALIVE, MAX_THREADS, STACK_TRIED, Settings, Starter, THREADS_MOST, ThreadPoolBuilder,

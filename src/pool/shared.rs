@@ -292,13 +292,13 @@ impl Shared {
 
     /// Resolves what was queued in a sealed pool; true if it was cancelled before its start.
     pub(super) fn resolve(&self, task: TaskRef) -> bool {
-        if self.seal.phase() != Phase::Cancel {
+        if self.seal.phase() != Phase::Cancel && task.is_here() {
             task.shut_down();
             return false;
         }
         let prevented = !task.is_claimed();
         let _ = task.cancel();
-        // Drops the future of one that had started.
+        // Drops the future of one that had started, or has its own worker do so.
         task.run();
         prevented
     }

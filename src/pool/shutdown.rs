@@ -113,9 +113,11 @@ impl Shared {
         }
         let _ = self.empty_queues();
         for hold in self.suspended.holds() {
-            hold.shut_down();
+            if hold.is_here() {
+                hold.shut_down();
+            }
             if !hold.is_finished() {
-                // It is being polled.
+                // It is being polled, or pinned: only its own worker may drop it.
                 let _ = hold.cancel();
             }
         }

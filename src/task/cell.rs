@@ -22,7 +22,8 @@ use super::schedule::{Completion, Home, Schedule, WakeKind};
 use super::side::{Chain, Origin, Side};
 use super::span::Span;
 use super::state::{
-    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, SOURCE, Snapshot, WORK,
+    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, SOURCE, STARTED, Snapshot,
+    WORK,
 };
 use super::unhandled;
 use super::watch::{Callback, Watchers};
@@ -362,6 +363,12 @@ impl TaskRef {
         control::refuse(self.header());
     }
 
+    /// May this thread drop the work?
+    pub(crate) fn is_here(&self) -> bool {
+        self.header()
+            .is_here(self.header().word.load().has(STARTED))
+    }
+
     pub(crate) fn cancel(&self) -> Cancel {
         control::cancel(self.header())
     }
@@ -511,6 +518,12 @@ impl Hold {
     /// See [`TaskRef::shut_down`].
     pub(crate) fn shut_down(&self) {
         control::refuse(self.header());
+    }
+
+    /// See [`TaskRef::is_here`].
+    pub(crate) fn is_here(&self) -> bool {
+        self.header()
+            .is_here(self.header().word.load().has(STARTED))
     }
 
     pub(crate) fn is_finished(&self) -> bool {
