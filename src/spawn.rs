@@ -25,6 +25,21 @@ where
     (task, JoinHandle::of(reader))
 }
 
+/// Closures for an executor that is known, a few to a block of memory.
+#[track_caller]
+pub(crate) fn jobs<F, T>(
+    home: &Arc<dyn Schedule>,
+    works: Vec<F>,
+    mut each: impl FnMut(TaskRef, JoinHandle<T>),
+) where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    task::jobs(&Spawned::here(), home, works.into_iter(), |task, reader| {
+        each(task, JoinHandle::of(reader));
+    });
+}
+
 /// A future that any thread of its executor may poll.
 #[track_caller]
 #[inline(always)]

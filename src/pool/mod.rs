@@ -404,8 +404,10 @@ impl ThreadPool {
     /// Runs many closures, with one chain of wakes for all of them.
     ///
     /// The workers wake each other as long as there is more. They begin while later ones are
-    /// still being queued. Refused like
-    /// [`ThreadPool::spawn_blocking`], all of them or none.
+    /// still being queued. Refused like [`ThreadPool::spawn_blocking`], all of them or none.
+    ///
+    /// Up to eight small jobs share an allocation, which goes with the last of their handles:
+    /// a handle that is kept for long keeps a kilobyte at most.
     ///
     /// # Examples
     ///
@@ -438,12 +440,11 @@ impl ThreadPool {
         }
         let home = if admitted { home } else { Nowhere::home() };
         let mut tasks = Vec::with_capacity(handles.capacity().min(BATCH_PART));
-        for f in jobs {
-            let (task, handle) = spawn::job(home.clone(), None, f);
+        spawn::jobs(&home, jobs, |task, handle| {
             handles.push(handle);
             if !admitted {
                 task.shut_down();
-                continue;
+                return;
             }
             tasks.push(task);
             // Somebody begins with the first ones while the others are being made.
@@ -454,7 +455,7 @@ impl ThreadPool {
             if is_first {
                 shared.after_push();
             }
-        }
+        });
         if admitted {
             caller.put_all(shared, &mut tasks);
             shared.after_push();

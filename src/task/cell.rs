@@ -46,7 +46,8 @@ pub(super) struct Header {
     /// Of the reader; whose it is says the word, see [`watch`](super::watch).
     pub(super) waker: UnsafeCell<Option<Waker>>,
     /// Fixed at birth, unless the word says `LATE`: then it belongs to the watchers' lock.
-    home: UnsafeCell<Option<Arc<dyn Schedule>>>,
+    /// Dropped by [`Header::drop_home`]; in a [block](super::block) a copy of the block's.
+    home: UnsafeCell<ManuallyDrop<Option<Arc<dyn Schedule>>>>,
     pub(super) watchers: Mutex<Watchers>,
 }
 
@@ -99,10 +100,29 @@ pub(super) struct Birth {
 impl<W, T, S> Cell<W, T, S> {
     /// Makes the block with `work` in it, which is moved once: from the caller into its place.
     #[inline(always)]
-    pub(super) fn with_work(mut birth: Birth, side: S, work: W) -> NonNull<Header> {
+    pub(super) fn with_work(birth: Birth, side: S, work: W) -> NonNull<Header> {
+        let block = NonNull::from(Box::leak(Box::<Self>::new_uninit()));
+        // SAFETY: the block is new, and of the size of a cell.
+        unsafe { Self::put_with_work(block.cast(), birth, side, work) }
+    }
+
+    /// The same in a place that is there already.
+    ///
+    /// # Safety
+    ///
+    /// 1. `place` is the caller's, has the size and the alignment of a cell, and there is nothing
+    ///    in it.
+    #[inline(always)]
+    pub(super) unsafe fn put_with_work(
+        place: NonNull<Self>,
+        mut birth: Birth,
+        side: S,
+        work: W,
+    ) -> NonNull<Header> {
         birth.flags |= WORK;
-        let cell = Self::allocate(birth, side);
-        // SAFETY: `allocate` made it with this type, and nobody else knows of it yet.
+        // SAFETY: duty 1 is the same.
+        let cell = unsafe { Self::put(place, birth, side) };
+        // SAFETY: `put` made it with this type, and nobody else knows of it yet.
         let stage = unsafe { &cell.cast::<Self>().as_ref().stage };
         stage.with_mut(|stage| {
             // SAFETY: the stage is empty.
@@ -114,6 +134,18 @@ impl<W, T, S> Cell<W, T, S> {
     /// Makes the block: one driver, and the holder of the reading half; nothing is in the stage.
     #[inline]
     pub(super) fn allocate(birth: Birth, side: S) -> NonNull<Header> {
+        let block = NonNull::from(Box::leak(Box::<Self>::new_uninit()));
+        // SAFETY: the block is new, and of the size of a cell.
+        unsafe { Self::put(block.cast(), birth, side) }
+    }
+
+    /// The same in a place that is there already.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`Cell::put_with_work`].
+    #[inline(always)]
+    unsafe fn put(place: NonNull<Self>, birth: Birth, side: S) -> NonNull<Header> {
         let header = Header {
             word: Word::new(Snapshot::born(birth.flags)),
             vtable: birth.vtable,
@@ -122,15 +154,14 @@ impl<W, T, S> Cell<W, T, S> {
             context: UnsafeCell::new(birth.context),
             span: birth.span,
             waker: UnsafeCell::new(None),
-            home: UnsafeCell::new(birth.home),
+            home: UnsafeCell::new(ManuallyDrop::new(birth.home)),
             watchers: Mutex::new(Watchers::default()),
         };
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
         crate::base::simulated::born(header.id.number(), header.spawned_at);
         // Field by field: a whole cell would be moved into its block, with all of its stage.
-        let mut block = Box::<Self>::new_uninit();
-        let cell = block.as_mut_ptr();
-        // SAFETY: the field is in a block of our own.
+        let cell = place.as_ptr();
+        // SAFETY: the field is in the caller's place (duty 1).
         let its_header = unsafe { &raw mut (*cell).header };
         // SAFETY: as above.
         let its_side = unsafe { &raw mut (*cell).side };
@@ -142,8 +173,8 @@ impl<W, T, S> Cell<W, T, S> {
         unsafe { its_side.write(side) };
         // SAFETY: as above.
         unsafe { its_stage.write(UnsafeCell::new(Stage { nothing: () })) };
-        // `repr(C)`: the header is at the start of the block.
-        NonNull::from(Box::leak(block)).cast()
+        // `repr(C)`: the header is at the start of the cell.
+        place.cast()
     }
 }
 
@@ -169,7 +200,7 @@ impl Header {
         if self.word.peek().has(LATE) {
             let _guard = self.watchers.lock();
             // SAFETY: the word says LATE, so the field belongs to the lock that is held.
-            let home = self.home.with(|home| unsafe { (*home).clone() });
+            let home = self.home.with(|home| unsafe { (**home).clone() });
             return home.map(HomeRef::Late);
         }
         // SAFETY: without LATE the field is never written after birth, so it may be borrowed
@@ -213,10 +244,24 @@ impl Header {
             // SAFETY: the word says LATE, so the field belongs to the lock that is held.
             old = self
                 .home
-                .with_mut(|slot| std::mem::replace(unsafe { &mut *slot }, home));
+                .with_mut(|slot| std::mem::replace(unsafe { &mut **slot }, home));
         }
         drop(old);
         true
+    }
+
+    /// The cell has a reference of its own to its executor, and gives it up.
+    ///
+    /// # Safety
+    ///
+    /// 1. The cell is about to be freed, and not in a block with others.
+    pub(super) unsafe fn drop_home(&self) {
+        self.home.with_mut(|home| {
+            // SAFETY: duty 1: nobody else has the cell.
+            let home = unsafe { &mut *home };
+            // SAFETY: duty 1: nobody looks at the field again.
+            unsafe { ManuallyDrop::drop(home) };
+        });
     }
 
     /// Whoever has the task as long as nobody has claimed it, where that may change.

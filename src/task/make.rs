@@ -46,7 +46,22 @@ impl Spawned {
         }
     }
 
-    fn birth(self, flags: u64, vtable: &'static VTable, home: Option<Arc<dyn Schedule>>) -> Birth {
+    /// The same once more.
+    #[inline]
+    pub(super) fn again(&self) -> Self {
+        Self {
+            at: self.at,
+            context: self.context.clone(),
+            span: self.span.clone(),
+        }
+    }
+
+    pub(super) fn birth(
+        self,
+        flags: u64,
+        vtable: &'static VTable,
+        home: Option<Arc<dyn Schedule>>,
+    ) -> Birth {
         Birth {
             flags,
             vtable,
@@ -212,7 +227,7 @@ where
 /// # Safety
 ///
 /// 1. `cell` is new, its output is a `Result<T, JoinError>`, and nobody has its ends.
-unsafe fn ends<T>(cell: NonNull<Header>) -> (TaskRef, Reader<T>) {
+pub(super) unsafe fn ends<T>(cell: NonNull<Header>) -> (TaskRef, Reader<T>) {
     // SAFETY: duty 1: the one driver.
     let task = unsafe { TaskRef::from_raw(cell) };
     // SAFETY: duty 1: the one reading half.

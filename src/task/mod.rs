@@ -48,6 +48,7 @@
 //! Modelled in `models`. Not here: queues, threads, and what public handles look like
 //! ([`promise`](mod@crate::promise)).
 
+mod block;
 mod cell;
 mod control;
 mod current;
@@ -77,6 +78,7 @@ pub use id::TaskId;
 pub use schedule::Completion;
 pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};
 
+pub(crate) use block::jobs;
 pub(crate) use cell::{Hold, TaskRef};
 pub(crate) use current::{innermost, is_cancelled, is_polled_here, is_running_here};
 pub(crate) use make::{

@@ -13,7 +13,8 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::{
-    Callback, Cancel, Home, Reader, Schedule, Spawned, TaskRef, WakeKind, future, job, promise,
+    Callback, Cancel, Home, Reader, Schedule, Spawned, TaskRef, WakeKind, future, job, jobs,
+    promise,
 };
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::Parking;
@@ -427,5 +428,42 @@ fn a_wake_reaches_the_helping_reader(wake: fn(Waker, Arc<Queue>)) {
         waking.join().unwrap();
         drop(slot.lock().take());
         queue.0.lock().clear();
+    });
+}
+
+/// Question: two cells of a block are freed by two threads; is the block freed once, after both?
+///
+/// Bound: two jobs; each is run by one thread and read by another.
+///
+/// Must fail when: the count of a block is moved without Release, or without Acquire; the block
+/// goes with the first of its cells, or never.
+#[test]
+fn loom_task_the_last_of_a_block_frees_it() {
+    bounded(3, || {
+        let queue = Queue::new();
+        let home: Arc<dyn Schedule> = queue.clone();
+        let value = Tracked::new(7);
+        let works = (0..2).map(|_| value.clone()).map(|value| move || *value);
+        let works: Vec<_> = works.collect();
+        let mut made = Vec::new();
+        jobs(
+            &Spawned::here(),
+            &home,
+            works.into_iter(),
+            |task, reader| {
+                made.push((task, reader));
+            },
+        );
+        drop(home);
+        let threads = made.into_iter().map(|(task, reader)| {
+            thread::spawn(move || {
+                drop(reader);
+                task.run();
+            })
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            thread.join().unwrap();
+        }
+        assert_eq!(Arc::strong_count(&queue), 1, "the block is gone");
     });
 }

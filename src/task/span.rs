@@ -4,10 +4,12 @@
 
 /// What was current where the work was submitted.
 #[cfg(feature = "tracing")]
+#[derive(Clone)]
 pub(super) struct Span(tracing::Span);
 
 /// Without the feature: no bytes, no code.
 #[cfg(not(feature = "tracing"))]
+#[derive(Clone)]
 pub(super) struct Span;
 
 #[cfg(feature = "tracing")]

@@ -147,6 +147,8 @@ impl<W, T, S: Side + 'static> Typed<W, T, S> {
         let cell = unsafe { Box::from_raw(cell.cast::<Cell<W, T, S>>().as_ptr()) };
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
         crate::base::simulated::freed(cell.header.id.number());
+        // SAFETY: duty 1.
+        unsafe { cell.header.drop_home() };
         drop(cell);
     }
 }
