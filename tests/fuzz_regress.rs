@@ -46,6 +46,13 @@ fn contexts_agree_with_maps_on_stored_and_made_programs() {
         eprintln!("seed {seed}");
         ops::context::run(&made(seed, 96));
     }
+    // a context of many variables is a tree, one of few is a leaf
+    for seed in 0..made_ones(15) {
+        for vars in [3, 40] {
+            eprintln!("seed {seed}, {vars} variables");
+            ops::context::run_with(vars, &made(seed, 600));
+        }
+    }
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! The results that are kept in `RESULTS.json`, and what of them is lost.
 //!
 //! A row is lost when it held, and now misses its bar by a wide margin, and that not in a few bad
-//! rounds but in three of four. A machine that others use can bring even this about: who finds
-//! that a row is lost measures it again before he believes it.
+//! rounds but in three of four. A machine that others use can bring even this about: a peer whose
+//! threads never run at the same time has no contention. So what is wide depends on how much of the
+//! machine one has, and who finds that a row is lost measures it again before he believes it.
 
 use serde_json::Value;
 
 use crate::verdict::Line;
 
-/// A margin is wide beyond this, times the bar: what a machine does to a ratio is mostly less.
-const WIDE: f64 = 1.5;
+/// A margin is wide beyond this, times the bar: on a machine of one's own, and on any.
+const WIDE: (f64, f64) = (1.5, 4.0);
 
 /// How often a row that seems lost is measured again.
 pub const AGAIN: usize = 2;
@@ -30,17 +31,23 @@ impl Kept {
         Self(held.map(name).collect())
     }
 
-    /// The names of those of `lines` that are lost.
-    pub fn lost(&self, lines: &[Line]) -> Vec<String> {
-        let missed = lines.iter().filter(|line| misses_widely(line));
+    /// The names of those of `lines` that are lost, where a thread had such a share of a CPU.
+    pub fn lost(&self, lines: &[Line], share: f64) -> Vec<String> {
+        let wide = wide(share);
+        let missed = lines.iter().filter(|line| misses(line, wide));
         let names = missed.map(Line::name);
         names.filter(|name| self.0.contains(name)).collect()
     }
 }
 
+fn wide(share: f64) -> f64 {
+    let (least, most) = WIDE;
+    (least / share).clamp(least, most)
+}
+
 /// What was not measured at all counts as missed.
-fn misses_widely(line: &Line) -> bool {
-    line.median.is_nan() || (line.median > line.bar * WIDE && line.quarter > line.bar)
+fn misses(line: &Line, wide: f64) -> bool {
+    line.median.is_nan() || (line.median > line.bar * wide && line.quarter > line.bar)
 }
 
 #[cfg(test)]
@@ -97,9 +104,20 @@ mod tests {
         ];
         for (what, metric, bar, now, expected) in table {
             let line = line(what, metric, bar, now);
-            let lost = kept().lost(std::slice::from_ref(&line));
+            let lost = kept().lost(std::slice::from_ref(&line), 1.0);
             let names: &[String] = if expected { &[line.name()] } else { &[] };
             assert_eq!(lost, names, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_margin_is_wider_where_others_have_the_machine_too() {
+        // share of a CPU, times the bar
+        let table = [(1.0, 1.5), (1.1, 1.5), (0.75, 2.0), (0.5, 3.0), (0.1, 4.0)];
+        for (share, times) in table {
+            let beyond = line("held", "ns", 1.0, (times + 0.01, times));
+            let within = line("held", "ns", 1.0, (times - 0.01, times));
+            assert_eq!(kept().lost(&[within, beyond], share).len(), 1, "{share}");
         }
     }
 

@@ -176,6 +176,7 @@ pub fn run() -> ExitCode {
         let named = wanted.iter().any(|name| name == scenario.name);
         wanted.is_empty() || named || scenario.checks.iter().any(chosen)
     };
+    let share = system::share();
     let mut lines = Vec::new();
     let mut runs = Vec::new();
     for scenario in rows::ALL.iter().filter(|scenario| is_wanted(scenario)) {
@@ -191,7 +192,7 @@ pub fn run() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let lost = still_lost(&lines, effort);
+    let lost = still_lost(&lines, effort, share);
     for line in &lost {
         eprintln!("held before, does not by far: {line}");
     }
@@ -203,10 +204,17 @@ pub fn run() -> ExitCode {
 }
 
 /// The lines that seem lost, and seem it again each time that they are measured once more.
-fn still_lost(lines: &[Line], effort: Effort) -> Vec<String> {
+///
+/// `share` is what a thread had of a CPU before they were measured.
+fn still_lost(lines: &[Line], effort: Effort, share: f64) -> Vec<String> {
     let kept = report::kept();
-    let mut lost = kept.lost(lines);
+    let mut share = share.min(system::share());
+    let mut lost = kept.lost(lines, share);
     for _ in 0..kept::AGAIN {
+        if lost.is_empty() {
+            break;
+        }
+        eprintln!("a thread has {:.0} % of a CPU", share * 100.0);
         let touched = |scenario: &&Scenario| {
             let mut checks = scenario.checks.iter();
             checks.any(|check| lost.contains(&check.name()))
@@ -216,7 +224,9 @@ fn still_lost(lines: &[Line], effort: Effort) -> Vec<String> {
             eprintln!("{} seems lost, once more ...", scenario.name);
             again.extend(verdict::lines(scenario, &stage::run(scenario, effort)));
         }
-        let seen = kept.lost(&again);
+        let after = system::share();
+        let seen = kept.lost(&again, share.min(after));
+        share = after;
         lost.retain(|line| seen.contains(line));
     }
     lost

@@ -1,6 +1,6 @@
 //! What the machine says about this process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// CPU time and context switches of this process so far.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,21 @@ impl Usage {
             switches: (usage.ru_nvcsw + usage.ru_nivcsw).unsigned_abs(),
         }
     }
+}
+
+/// What a thread of ours gets of a CPU where as many as there are CPUs are busy: one, unless others
+/// use them too.
+pub fn share() -> f64 {
+    const WATCHED: Duration = Duration::from_millis(100);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let (cpu, start) = (Usage::now().cpu, Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..cpus {
+            scope.spawn(|| while start.elapsed() < WATCHED {});
+        }
+    });
+    let used = (Usage::now().cpu - cpu).as_secs_f64();
+    used / start.elapsed().as_secs_f64() / cpus as f64
 }
 
 /// Threads of this process.

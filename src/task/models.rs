@@ -282,6 +282,27 @@ fn loom_task_redundant_wake_publishes() {
     });
 }
 
+/// A future that was polled once, and ends at its next poll; where its wakers are put.
+fn suspended<V: Send + 'static>(
+    queue: &Arc<Queue>,
+    value: V,
+) -> (Reader<()>, Arc<Mutex<Option<Waker>>>) {
+    let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
+    let kept = slot.clone();
+    let work = poll_fn(move |cx| {
+        let _value = &value;
+        let first = kept.lock().replace(cx.waker().clone()).is_none();
+        if first {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    });
+    let (task, reader) = future(Spawned::here(), queue.clone(), work);
+    task.run();
+    (reader, slot)
+}
+
 /// Question: a wake, a cancel and the drop of the last waker meet at a suspended future; does
 /// it end, and is it dropped exactly once?
 ///
@@ -291,23 +312,7 @@ fn loom_task_redundant_wake_publishes() {
 fn loom_task_wake_races_cancel() {
     bounded(3, || {
         let queue = Queue::new();
-        let value = Tracked::new(7);
-        let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
-        let kept = slot.clone();
-        let (task, mut reader) = future(
-            Spawned::here(),
-            queue.clone(),
-            poll_fn(move |cx| {
-                let _value = &value;
-                let first = kept.lock().replace(cx.waker().clone()).is_none();
-                if first {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
-            }),
-        );
-        task.run();
+        let (mut reader, slot) = suspended(&queue, Tracked::new(7));
         let waker = slot.lock().as_ref().unwrap().clone();
         let waking = thread::spawn(move || waker.wake());
         let hold = reader.hold();
@@ -397,21 +402,7 @@ fn loom_task_wake_from_a_task_beside_reaches_the_helping_reader() {
 fn a_wake_reaches_the_helping_reader(wake: fn(Waker, Arc<Queue>)) {
     bounded(2, move || {
         let queue = Queue::new();
-        let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
-        let kept = slot.clone();
-        let (task, mut reader) = future(
-            Spawned::here(),
-            queue.clone(),
-            poll_fn(move |cx| {
-                let first = kept.lock().replace(cx.waker().clone()).is_none();
-                if first {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
-            }),
-        );
-        task.run();
+        let (mut reader, slot) = suspended(&queue, ());
         let waker = slot.lock().as_ref().unwrap().clone();
         let theirs = queue.clone();
         let waking = thread::spawn(move || wake(waker, theirs));

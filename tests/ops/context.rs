@@ -19,18 +19,14 @@ use portage::{Context, ContextVar, Job, JoinHandle, copy_context};
 
 use super::{Bytes, must};
 
+/// Of a stored program; `run_with` takes any number up to `VARS_MAX`.
 const VARS: usize = 6;
+const VARS_MAX: usize = 40;
 const DEPTH_MAX: usize = 6;
 const KEPT_MAX: usize = 24;
 
-static VARIABLES: [ContextVar<Counted>; VARS] = [
-    ContextVar::new("zero"),
-    ContextVar::new("one"),
-    ContextVar::new("two"),
-    ContextVar::new("three"),
-    ContextVar::new("four"),
-    ContextVar::new("five"),
-];
+static VARIABLES: [ContextVar<Counted>; VARS_MAX] =
+    [const { ContextVar::new("one of many") }; VARS_MAX];
 
 /// A value that is counted while it lives.
 struct Counted(u64, Arc<AtomicUsize>);
@@ -81,6 +77,7 @@ type Looker = (Job, JoinHandle<Vec<Option<u64>>>, Values);
 
 struct World<'a, 'b> {
     bytes: &'a mut Bytes<'b>,
+    vars: &'static [ContextVar<Counted>],
     live: Arc<AtomicUsize>,
     resting: Vec<(Context, Model)>,
     out: Vec<Out>,
@@ -92,6 +89,11 @@ struct World<'a, 'b> {
 
 /// Runs the program in `data`.
 pub fn run(data: &[u8]) {
+    run_with(VARS, data);
+}
+
+/// The same with so many variables.
+pub fn run_with(vars: usize, data: &[u8]) {
     let live = Arc::new(AtomicUsize::new(0));
     let mine = live.clone();
     // A thread of its own begins in an empty context and ends one.
@@ -100,6 +102,7 @@ pub fn run(data: &[u8]) {
             let mut bytes = Bytes::new(data);
             let mut world = World {
                 bytes: &mut bytes,
+                vars: &VARIABLES[..vars],
                 live: mine,
                 resting: Vec::new(),
                 out: Vec::new(),
@@ -125,7 +128,8 @@ fn seen() -> Vec<Option<u64>> {
 }
 
 fn expected(values: &Values) -> Vec<Option<u64>> {
-    (0..VARS).map(|var| values.get(&var).copied()).collect()
+    let all = 0..VARIABLES.len();
+    all.map(|var| values.get(&var).copied()).collect()
 }
 
 impl World<'_, '_> {
@@ -153,7 +157,7 @@ impl World<'_, '_> {
                 0..=2 => self.set(here),
                 3 | 4 => self.reset(here),
                 5 => {
-                    let var = self.bytes.operand() % VARS;
+                    let var = self.bytes.operand() % self.vars.len();
                     let value = self.value();
                     let number = value.0;
                     let old = here.values.insert(var, number);
@@ -243,7 +247,7 @@ impl World<'_, '_> {
     }
 
     fn set(&mut self, here: &mut Model) {
-        let var = self.bytes.operand() % VARS;
+        let var = self.bytes.operand() % self.vars.len();
         let value = self.value();
         let number = value.0;
         let token = VARIABLES[var].set(value);
@@ -271,7 +275,11 @@ impl World<'_, '_> {
             home,
             old,
         } = self.out.swap_remove(at);
-        let asked = if asked >= 192 { asked % VARS } else { var };
+        let asked = if asked >= 192 {
+            asked % self.vars.len()
+        } else {
+            var
+        };
         match VARIABLES[asked].reset(token) {
             Ok(()) => {
                 assert_eq!((asked, home), (var, here.who));
@@ -323,7 +331,7 @@ impl World<'_, '_> {
             return;
         }
         self.values += 1;
-        let (var, number) = (operand % VARS, self.values);
+        let (var, number) = (operand % self.vars.len(), self.values);
         let one = &mut self.attached[at];
         one.sets.set(Some((var, number)));
         let mut cx = std::task::Context::from_waker(Waker::noop());

@@ -19,22 +19,7 @@ const PEERS: &[&str] = &["tokio", "async-executor"];
 pub const SPAWN_AND_JOIN: Scenario = Scenario {
     name: "tasks-spawn",
     contenders: CONTENDERS,
-    enter: |name, effort| {
-        let count = 40_000 * effort.scale;
-        match name {
-            "portage" => measure(
-                count,
-                spawn_all::<portage::ThreadPool>(count),
-                portage_pool(),
-            ),
-            "tokio" => measure(count, spawn_all::<Tokio>(count), tokio_pool()),
-            _ => measure(
-                count,
-                spawn_all::<AsyncExecutor>(count),
-                AsyncExecutor::new(2),
-            ),
-        }
-    },
+    enter: |name, effort| enter::<SpawnAll>(name, 40_000 * effort.scale),
     checks: &[Check::ratio(
         12,
         "a task spawns tasks and joins them",
@@ -47,22 +32,7 @@ pub const SPAWN_AND_JOIN: Scenario = Scenario {
 pub const PING_PONG: Scenario = Scenario {
     name: "tasks-ping-pong",
     contenders: CONTENDERS,
-    enter: |name, effort| {
-        let count = 40_000 * effort.scale;
-        match name {
-            "portage" => measure(
-                count,
-                ping_pong::<portage::ThreadPool>(count),
-                portage_pool(),
-            ),
-            "tokio" => measure(count, ping_pong::<Tokio>(count), tokio_pool()),
-            _ => measure(
-                count,
-                ping_pong::<AsyncExecutor>(count),
-                AsyncExecutor::new(2),
-            ),
-        }
-    },
+    enter: |name, effort| enter::<PingPong>(name, 40_000 * effort.scale),
     checks: &[Check::ratio(
         12,
         "two tasks wake each other in turn",
@@ -75,16 +45,27 @@ pub const PING_PONG: Scenario = Scenario {
 pub const YIELD: Scenario = Scenario {
     name: "tasks-yield",
     contenders: CONTENDERS,
-    enter: |name, effort| {
-        let count = 100_000 * effort.scale;
-        match name {
-            "portage" => measure(count, yields::<portage::ThreadPool>(count), portage_pool()),
-            "tokio" => measure(count, yields::<Tokio>(count), tokio_pool()),
-            _ => measure(count, yields::<AsyncExecutor>(count), AsyncExecutor::new(2)),
-        }
-    },
+    enter: |name, effort| enter::<Yields>(name, 100_000 * effort.scale),
     checks: &[Check::ratio(12, "four tasks yield", "ns", PEERS, 1.0)],
 };
+
+/// What is done, whoever does it.
+trait Work {
+    /// Something done so many times; it is run as a task itself.
+    fn on<P: Tasks>(pool: P, count: usize) -> BoxFuture<'static, ()>;
+}
+
+struct SpawnAll;
+struct PingPong;
+struct Yields;
+
+fn enter<W: Work + 'static>(name: &str, count: usize) -> Box<dyn Contender> {
+    match name {
+        "portage" => measure::<W, _>(count, Portage::new(Some(2)).0),
+        "tokio" => measure::<W, _>(count, Tokio(tokio_runtime(Some(2)))),
+        _ => measure::<W, _>(count, AsyncExecutor::new(2)),
+    }
+}
 
 /// Spawns futures that any thread may poll.
 trait Tasks: Clone + Send + Sync + 'static {
@@ -116,20 +97,9 @@ impl Tasks for AsyncExecutor {
     }
 }
 
-fn portage_pool() -> portage::ThreadPool {
-    Portage::new(Some(2)).0
-}
-
-fn tokio_pool() -> Tokio {
-    Tokio(tokio_runtime(Some(2)))
-}
-
-/// Makes what is measured; it is run as a task itself.
-type Work<P> = Box<dyn Fn(P) -> BoxFuture<'static, ()>>;
-
-fn measure<P: Tasks>(count: usize, work: Work<P>, pool: P) -> Box<dyn Contender> {
+fn measure<W: Work + 'static, P: Tasks>(count: usize, pool: P) -> Box<dyn Contender> {
     Box::new(move || {
-        let task = work(pool.clone());
+        let task = W::on(pool.clone(), count);
         let ns = nanoseconds_each(count, || {
             block_on(pool.spawn(task));
         });
@@ -137,8 +107,8 @@ fn measure<P: Tasks>(count: usize, work: Work<P>, pool: P) -> Box<dyn Contender>
     })
 }
 
-fn spawn_all<P: Tasks>(count: usize) -> Work<P> {
-    Box::new(move |pool| {
+impl Work for SpawnAll {
+    fn on<P: Tasks>(pool: P, count: usize) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             for _ in 0..count / 100 {
                 let tasks: Vec<_> = (0..100).map(|_| pool.spawn(async {})).collect();
@@ -147,7 +117,7 @@ fn spawn_all<P: Tasks>(count: usize) -> Work<P> {
                 }
             }
         })
-    })
+    }
 }
 
 /// A ball between two players.
@@ -179,19 +149,19 @@ async fn play(ball: Arc<Ball>, me: u64, hits: u64) {
     }
 }
 
-fn ping_pong<P: Tasks>(count: usize) -> Work<P> {
-    Box::new(move |pool| {
+impl Work for PingPong {
+    fn on<P: Tasks>(pool: P, count: usize) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let ball = Arc::new(Ball::default());
             let other = pool.spawn(play(ball.clone(), 1, count as u64));
             play(ball, 0, count as u64).await;
             other.await;
         })
-    })
+    }
 }
 
-fn yields<P: Tasks>(count: usize) -> Work<P> {
-    Box::new(move |pool| {
+impl Work for Yields {
+    fn on<P: Tasks>(pool: P, count: usize) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let tasks: Vec<_> = (0..4)
                 .map(|_| {
@@ -206,7 +176,7 @@ fn yields<P: Tasks>(count: usize) -> Work<P> {
                 task.await;
             }
         })
-    })
+    }
 }
 
 /// The same for all: wakes itself and says pending once.

@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
+use portage::JoinHandle;
 use portage::execution_queue::{AsyncExecutionQueue, Close};
 
 use crate::kit::{Diary, Gate, OpenAtEnd};
 use crate::on_each;
 
+/// A queue for one, whose job is held at a gate.
+async fn held() -> (Arc<AsyncExecutionQueue>, JoinHandle<()>, Gate) {
+    let queue = AsyncExecutionQueue::builder().capacity(1).build();
+    let queue = Arc::new(queue.expect("a legal size"));
+    let gate = Gate::new();
+    let at = gate.clone();
+    let job = queue.aadd_task(move || at.pass()).await;
+    gate.wait_entered(1);
+    (queue, job.expect("it is open"), gate)
+}
+
 #[test]
 fn their_tasks_wait_for_room_in_order() {
     on_each(|| async {
-        let queue = AsyncExecutionQueue::builder().capacity(1).build();
-        let queue = Arc::new(queue.expect("a legal size"));
-        let gate = Gate::new();
+        let (queue, first, gate) = held().await;
         let _open = OpenAtEnd(gate.clone());
-        let at = gate.clone();
-        let first = queue
-            .aadd_task(move || at.pass())
-            .await
-            .expect("it is open");
-        gate.wait_entered(1);
         let diary = Diary::new();
         let (mut adders, mut waits) = (Vec::new(), Vec::new());
         for i in 0..20 {
@@ -63,16 +67,8 @@ fn async_jobs_await_what_their_tasks_send() {
 #[test]
 fn an_aborted_adder_leaves_no_trace_and_a_close_gives_jobs_back() {
     on_each(|| async {
-        let queue = AsyncExecutionQueue::builder().capacity(1).build();
-        let queue = Arc::new(queue.expect("a legal size"));
-        let gate = Gate::new();
+        let (queue, running, gate) = held().await;
         let _open = OpenAtEnd(gate.clone());
-        let at = gate.clone();
-        let running = queue
-            .aadd_task(move || at.pass())
-            .await
-            .expect("it is open");
-        gate.wait_entered(1);
         let mut add = queue.aadd_task(|| unreachable!("given up"));
         assert!(crate::kit::poll_once(&mut add).is_pending());
         let given_up = tokio::spawn(add);
