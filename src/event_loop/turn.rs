@@ -47,10 +47,16 @@ impl Shares {
 /// Runs one turn; says how many things it did. Zero: nothing can be done now.
 pub(super) fn turn(core: &Core, timers: &Timers, shares: Shares) -> usize {
     let fired = timers.fire_due(shares.timers);
+    let waiting = core.ready.borrow().len();
     let backlog = run_ready(core, shares.ready.min(core.backlog.get()));
     core.shared.inbox.take(&mut core.arrived.borrow_mut());
     let arrived = run_arrived(core, shares.arrived);
-    let ready = backlog + run_ready(core, shares.ready - backlog);
+    // What the backlog has queued, itself again perhaps, waits for the next turn.
+    let behind = match backlog {
+        0 => shares.ready,
+        _ => waiting.saturating_sub(backlog).min(shares.ready - backlog),
+    };
+    let ready = backlog + run_ready(core, behind);
     let lanes = (0..shares.lanes)
         .take_while(|_| deferred::run_one() || run_lane_job())
         .count();
