@@ -112,7 +112,9 @@ impl Parking {
             if deferred::run_one() || run_lane_job() {
                 continue;
             }
-            blocked.announce();
+            if blocked.announce() {
+                continue;
+            }
             if deadline.is_some() || !blocked.last_resort() {
                 self.parker.park_until(deadline);
             }
@@ -126,23 +128,24 @@ impl Parking {
     /// blocks may wake others that do, and they would wake each other without end.
     pub(crate) fn sleep_until(&self, is_due: impl Fn() -> bool, deadline: Option<Instant>) {
         let mut blocked = Blocked(None);
-        blocked.announce();
+        let mut looks = blocked.announce();
+        let is_over = || deadline.is_some_and(|deadline| clock::now() >= deadline);
         loop {
+            if looks && (is_due() || deferred::run_one() || run_lane_job() || is_over()) {
+                return;
+            }
+            looks = true;
             if deadline.is_none() && blocked.last_resort() {
                 return;
             }
             self.parker.park_until(deadline);
-            let is_over = || deadline.is_some_and(|deadline| clock::now() >= deadline);
-            if is_due() || deferred::run_one() || run_lane_job() || is_over() {
-                return;
-            }
         }
     }
 
     /// One sleep, for a worker without work: ends with the waker, at `deadline`, or for no reason.
     pub(crate) fn park_until(&self, deadline: Option<Instant>) {
         let mut blocked = Blocked(None);
-        blocked.announce();
+        let _ = blocked.announce();
         if deadline.is_some() || !blocked.last_resort() {
             self.parker.park_until(deadline);
         }
@@ -153,7 +156,7 @@ impl Parking {
 /// this thread is is told.
 pub(crate) fn block<R>(code: impl FnOnce() -> R) -> R {
     let mut blocked = Blocked(None);
-    blocked.announce();
+    let _ = blocked.announce();
     code()
 }
 
@@ -161,13 +164,18 @@ pub(crate) fn block<R>(code: impl FnOnce() -> R) -> R {
 struct Blocked(Option<Rc<dyn Worker>>);
 
 impl Blocked {
-    fn announce(&mut self) {
-        if self.0.is_none() {
-            if let Some(worker) = worker() {
-                worker.block_begins();
-                self.0 = Some(worker);
-            }
+    /// True if a worker was told just now: look again before the sleep. It may have dropped what a
+    /// sealed pool does not run, and a wait in there may have taken the token.
+    fn announce(&mut self) -> bool {
+        if self.0.is_some() {
+            return false;
         }
+        let Some(worker) = worker() else {
+            return false;
+        };
+        worker.block_begins();
+        self.0 = Some(worker);
+        true
     }
 
     fn last_resort(&self) -> bool {
@@ -253,5 +261,60 @@ pub(crate) struct LoopGuard {
 impl Drop for LoopGuard {
     fn drop(&mut self) {
         let _ = LOOP.try_with(|flag| flag.set(self.before));
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::{Parking, Worker, enter_worker};
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::time::{Duration, Instant};
+
+    /// What it does when it is told takes the token that was meant for the wait.
+    struct Distracted {
+        parking: Parking,
+        due: Rc<Cell<bool>>,
+    }
+
+    impl Worker for Distracted {
+        fn pool(&self) -> u64 {
+            0
+        }
+        fn block_begins(&self) {
+            self.due.set(true);
+            self.parking.waker().wake_by_ref();
+            self.parking.parker.park();
+        }
+        fn block_ends(&self) {}
+        fn last_resort(&self) -> bool {
+            false
+        }
+        fn has_room(&self) -> bool {
+            false
+        }
+        fn is_only_one(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_worker_that_was_told_looks_again_before_it_sleeps() {
+        let far = Instant::now() + Duration::from_secs(20);
+        let waits: [fn(&Parking, &Cell<bool>, Instant); 2] = [
+            |parking, due, far| assert!(parking.wait_until(|| due.get(), Some(far))),
+            |parking, due, far| parking.sleep_until(|| due.get(), Some(far)),
+        ];
+        for wait in waits {
+            let parking = Parking::current();
+            let due = Rc::new(Cell::new(false));
+            let guard = enter_worker(Rc::new(Distracted {
+                parking: parking.clone(),
+                due: due.clone(),
+            }));
+            wait(&parking, &due, far);
+            assert!(Instant::now() < far, "it slept over what was due");
+            drop(guard);
+        }
     }
 }
