@@ -504,3 +504,75 @@ fn a_pool_that_drains_waits_for_the_sleeps_of_its_tasks() {
         }
     });
 }
+
+fn two_workers() -> ThreadPool {
+    let builder = ThreadPool::builder().core_threads(2).max_threads(2);
+    builder.build().unwrap()
+}
+
+/// Blocks the thread, in a way that nobody sees, until the other end is dropped.
+fn block_until_gone(end: &mpsc::Receiver<()>) {
+    let outcome = end.recv_timeout(Duration::from_secs(20));
+    assert_eq!(outcome, Err(mpsc::RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn a_pinned_task_that_blocks_holds_up_no_timer_of_its_worker() {
+    guarded(|| {
+        let pool = two_workers();
+        let (pinned, home) = mpsc::channel();
+        let (go, gone) = portage::promise::<()>();
+        let (woken, ended) = mpsc::channel::<()>();
+        let blocker = pool.spawn_pinned(move || async move {
+            pinned.send(thread::current().id()).unwrap();
+            gone.await.unwrap();
+            block_until_gone(&ended);
+        });
+        let its_worker = home.recv().unwrap();
+        // Both workers poll at once; the one with the pinned task begins to sleep, and has that
+        // woken meanwhile, so that it comes right after this poll.
+        let both = Arc::new(Barrier::new(2));
+        let duties = Arc::new(Mutex::new(Some((go, woken))));
+        let tasks = [0, 1].map(|_| {
+            let (both, duties) = (both.clone(), duties.clone());
+            pool.spawn(async move {
+                both.wait();
+                if thread::current().id() != its_worker {
+                    return;
+                }
+                let (go, woken) = duties.lock().unwrap().take().unwrap();
+                let mut nap = Box::pin(nap(Duration::from_millis(20)));
+                poll_fn(|cx| Poll::Ready(nap.as_mut().poll(cx).is_pending())).await;
+                thread::spawn(move || go.resolve(()).unwrap())
+                    .join()
+                    .unwrap();
+                nap.await;
+                drop(woken);
+            })
+        });
+        tasks.into_iter().for_each(|task| task.wait().unwrap());
+        blocker.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_that_another_task_takes_over_is_not_held_up_by_the_first() {
+    guarded(|| {
+        let pool = two_workers();
+        let (begun, to_end) = portage::promise();
+        let (woken, ended) = mpsc::channel::<()>();
+        let second = pool.spawn(async move {
+            let sleep: Pin<Box<Sleep>> = to_end.await.unwrap();
+            sleep.await;
+            drop(woken);
+        });
+        let first = pool.spawn(async move {
+            let mut sleep = Box::pin(sleep(Duration::from_millis(20)));
+            poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx).is_pending())).await;
+            let _ = begun.resolve(sleep);
+            block_until_gone(&ended);
+        });
+        second.wait().unwrap();
+        first.wait().unwrap();
+    });
+}

@@ -355,6 +355,7 @@ impl Worker {
         // Ordering: Relaxed: a call from now on sets it again, and this turn sees the others'
         // work under the lock of the inbox.
         self.seat.called.store(false, Ordering::Relaxed);
+        self.see_to_turn();
         self.turning.set(true);
         self.polling.set(true);
         self.seat.pulse.turn(Doing::Inside);

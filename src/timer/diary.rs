@@ -25,7 +25,8 @@
 //!    no later than twice its grace after the first deadline: [`Diary::see_to`] comes before.
 //! 3. A watch ends (`None`) in a critical section that saw no deadline, or the worker resting. It
 //!    passes through the lock before it begins anything again, and then sees that in `watched`.
-//! 4. Wakers are called and dropped outside the lock. Locks are taken in the order diary, driver.
+//! 4. No more than one watch waits with the driver: the one in `watch`.
+//! 5. Wakers are called and dropped outside the lock. Locks are taken in the order diary, driver.
 //!
 //! # Ordering
 //!
@@ -44,7 +45,7 @@ use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::sync::{Arc, Mutex};
 use crate::timer::agenda::Agenda;
 use crate::timer::driver::{Driver, HandedOver, wake_all};
-use crate::timer::entry::{Entry, Keeper};
+use crate::timer::entry::{Entry, Home, Keeper};
 use crate::timer::heap::Due;
 
 /// At most so many wakers are called between two looks at the diary.
@@ -95,6 +96,7 @@ impl Busy {
 #[derive(Debug)]
 pub(super) struct Diary {
     state: Mutex<State>,
+    home: Arc<Home>,
     /// The first deadline.
     next: AtomicU64,
     /// When the watch comes.
@@ -116,7 +118,7 @@ struct State {
 #[derive(Default)]
 struct Aftermath {
     driver: Option<HandedOver>,
-    /// The watch that another one has replaced.
+    /// The watch that another one has replaced, or is not needed any more.
     stale: Option<Arc<Entry>>,
 }
 
@@ -135,9 +137,11 @@ impl Diary {
     }
 
     fn with(post: Post) -> Arc<Self> {
+        let agenda = Agenda::new(Keeper::Worker);
         Arc::new(Self {
+            home: agenda.home().clone(),
             state: Mutex::new(State {
-                agenda: Agenda::new(Keeper::Worker),
+                agenda,
                 resting: false,
                 watch: None,
             }),
@@ -146,6 +150,10 @@ impl Diary {
             origin: clock::now(),
             post,
         })
+    }
+
+    pub(super) fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// Without a deadline? Exact for the worker, but for what was fired in its place.
@@ -207,7 +215,8 @@ impl Diary {
         let now = clock::now();
         let mut due = Vec::new();
         let mut state = self.state.lock();
-        state.watch = None;
+        // Not this one, if it was replaced as it came.
+        let stale = state.watch.take();
         self.watched.store(NEVER, Ordering::Relaxed);
         let mut grace = POLL_GRACE;
         if !state.resting {
@@ -224,7 +233,7 @@ impl Diary {
             _ => Aftermath::default(),
         };
         drop(state);
-        aftermath.finish();
+        Aftermath { stale, ..aftermath }.finish();
         wake_all(&mut due);
     }
 
@@ -283,9 +292,12 @@ impl Wake for Diary {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Busy, Diary, NEVER, OVERDUE, POLL_GRACE, nanos, wants_watch};
+    use super::{Busy, Diary, HandedOver, NEVER, OVERDUE, POLL_GRACE, nanos, wants_watch};
+    use crate::timer::agenda::Agenda;
+    use crate::timer::entry::{Entry, Keeper};
     use crate::timer::heap::Due;
-    use std::sync::mpsc;
+    use std::cell::RefCell;
+    use std::sync::{Arc, mpsc};
     use std::task::Waker;
     use std::time::{Duration, Instant};
 
@@ -388,6 +400,37 @@ mod tests {
         diary.add(Due::At(now), tell(&to, 1));
         diary.see_to(Busy::Polling);
         assert_eq!(from.recv_timeout(SOON).expect("it fires").0, 1);
+    }
+
+    thread_local! {
+        static POSTED: RefCell<Vec<Arc<Entry>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    fn remember(at: Instant, watch: Waker) -> (Arc<Entry>, Option<HandedOver>) {
+        let entry = Agenda::new(Keeper::Driver).add(Due::At(at), watch, true);
+        POSTED.with(|posted| posted.borrow_mut().push(entry.clone()));
+        (entry, None)
+    }
+
+    #[test]
+    fn a_watch_that_comes_as_it_is_replaced_leaves_one_and_not_two() {
+        let diary = Diary::with(remember);
+        let far = Instant::now() + Duration::from_secs(3_600);
+        diary.add(Due::At(far), Waker::noop().clone());
+        diary.see_to(Busy::Polling);
+        let replaced = POSTED.with(|posted| posted.borrow()[0].clone());
+        let coming = replaced.fire().expect("it waits");
+        diary.see_to(Busy::Away);
+        for _ in 0..3 {
+            coming.wake_by_ref();
+            let waiting = POSTED.with(|posted| {
+                let posted = posted.borrow();
+                let is_waiting = |entry: &&Arc<Entry>| format!("{entry:?}").contains("Waiting");
+                posted.iter().filter(is_waiting).count()
+            });
+            assert_eq!(waiting, 1);
+        }
+        diary.close();
     }
 
     #[test]

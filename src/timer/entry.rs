@@ -49,8 +49,10 @@ pub(super) enum Keeper {
 pub(super) enum Polled<'a> {
     /// In a frame: in the one of this thread.
     InFrame(&'a Arc<Home>),
-    /// By a worker's task, for itself: in a worker's, whoever that is, or the driver's.
-    ByTask,
+    /// By a worker's task, for itself: in this worker's, in the driver's; and in that of another
+    /// worker if it wakes the same task. That worker has gone on from this task's poll, and so has
+    /// seen to it, while the poll of another task that has left its timer there may be on yet.
+    ByTask(*const Home),
     /// By somebody who may block the thread next: in the driver's, of this process.
     ByStranger(&'a Arc<Home>),
 }
@@ -150,16 +152,22 @@ impl Entry {
     pub(super) fn renew(&self, polled: Polled<'_>, waker: &Waker) -> Renewal {
         let mut slot = self.slot.lock();
         match &slot.state {
-            State::Waiting(_) if !slot.may_stay(polled) => return Renewal::Astray,
-            State::Waiting(present) if present.will_wake(waker) => return Renewal::Done,
-            State::Waiting(_) => {}
+            State::Waiting(present) => {
+                let is_same = present.will_wake(waker);
+                if !slot.may_stay(polled, is_same) {
+                    return Renewal::Astray;
+                }
+                if is_same {
+                    return Renewal::Done;
+                }
+            }
             State::Fired => return Renewal::Fired,
             State::Early | State::Released => return Renewal::Astray,
         }
         drop(slot);
         let mut other = waker.clone();
         slot = self.slot.lock();
-        let here = slot.may_stay(polled);
+        let here = slot.may_stay(polled, false);
         let renewal = match &mut slot.state {
             State::Waiting(present) if here => {
                 std::mem::swap(present, &mut other);
@@ -186,11 +194,16 @@ impl Entry {
 }
 
 impl Slot {
-    fn may_stay(&self, polled: Polled<'_>) -> bool {
+    /// `is_same`: it wakes whom the new waker would wake.
+    fn may_stay(&self, polled: Polled<'_>, is_same: bool) -> bool {
         match polled {
             Polled::InFrame(home) | Polled::ByStranger(home) => Arc::ptr_eq(&self.home, home),
             // No worker runs in a forked child, whose parent's driver does not count.
-            Polled::ByTask => self.home.keeper != Keeper::Thread,
+            Polled::ByTask(own) => match self.home.keeper {
+                Keeper::Thread => false,
+                Keeper::Worker => is_same || std::ptr::eq(Arc::as_ptr(&self.home), own),
+                Keeper::Driver => true,
+            },
         }
     }
 

@@ -54,7 +54,7 @@ impl Place {
     pub(super) fn renew(&self, entry: &Entry, waker: &Waker) -> Renewal {
         match self {
             Self::Frame(timers) => entry.renew(Polled::InFrame(&timers.home), waker),
-            Self::Diary(_) => entry.renew(Polled::ByTask, waker),
+            Self::Diary(timers) => entry.renew(Polled::ByTask(timers.diary_home()), waker),
             Self::Driver => {
                 Driver::with(|driver| entry.renew(Polled::ByStranger(driver.home()), waker))
             }
@@ -127,6 +127,14 @@ impl Timers {
             _ => Place::Driver,
         });
         place.unwrap_or(Place::Driver)
+    }
+
+    /// The identity of the diary; null if there is none.
+    fn diary_home(&self) -> *const Home {
+        let diary = self.diary.borrow();
+        diary
+            .as_ref()
+            .map_or(ptr::null(), |diary| Arc::as_ptr(diary.home()))
     }
 
     fn is_open_to(&self, waker: &Waker) -> bool {

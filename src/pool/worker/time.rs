@@ -36,6 +36,18 @@ impl Worker {
         self.keeper.see_to(busy);
     }
 
+    /// A turn of the own loop begins: its tasks may take as long as any others.
+    pub(super) fn see_to_turn(&self) {
+        self.keeper.open_to(ptr::null());
+        if !self.driver.has_work() && self.driver.next_deadline().is_none() {
+            return;
+        }
+        if self.untold.replace(false) {
+            self.shared.after_push();
+        }
+        self.keeper.see_to(Busy::Polling);
+    }
+
     /// Fires what is due, before the worker takes or looks for anything else.
     pub(super) fn catch_up(&self) {
         if self.keeper.is_empty() || !self.keeper.is_due(clock::now()) {
@@ -68,9 +80,10 @@ impl Worker {
         deadline.is_some_and(|deadline| now >= deadline) || self.keeper.is_due(now)
     }
 
-    /// Besides the one task in the line.
+    /// Besides the one task in the line, and not on top of a task that goes on after this.
     fn has_nothing_else(&self) -> bool {
         self.seat.thief.len() == 1
+            && self.outer.get().is_none()
             && !self.has_next.get()
             && self.shared.injector.is_empty()
             && !self.driver.has_work()
