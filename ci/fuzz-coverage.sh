@@ -35,7 +35,7 @@ for binary in "${objects[@]}"; do
 done
 "$profdata" merge -sparse "$out"/raw/*.profraw -o "$out/all.profdata"
 
-rooms='src/(promise|task|current_thread|execution_queue|timer|context)/'
+rooms='src/((promise|task|current_thread|execution_queue|timer|context)/|pool/(seal|shutdown|stranded|worker))'
 more=(); for object in "${objects[@]:1}"; do more+=(-object "$object"); done
 "$cov" export -format=lcov -instr-profile="$out/all.profdata" "${objects[0]}" "${more[@]}" \
     --ignore-filename-regex='(registry|rustc|tests|models)' >"$out/all.lcov"

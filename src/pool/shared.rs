@@ -292,7 +292,7 @@ impl Shared {
 
     /// Resolves what was queued in a sealed pool; true if it was cancelled before its start.
     pub(super) fn resolve(&self, task: TaskRef) -> bool {
-        if self.seal.phase() != Phase::Cancel && task.is_here() {
+        if self.seal.phase() != Phase::Cancel && task.hold().is_here() {
             task.shut_down();
             return false;
         }

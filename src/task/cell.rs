@@ -565,7 +565,7 @@ impl Hold {
         control::refuse(self.header());
     }
 
-    /// See [`TaskRef::is_here`].
+    /// May this thread drop the work?
     pub(crate) fn is_here(&self) -> bool {
         self.header()
             .is_here(self.header().word.load().has(STARTED))

@@ -182,6 +182,54 @@ fn refusals_in_the_middle_of_a_shutdown_hang_nobody() {
 }
 
 #[test]
+fn a_pool_that_breaks_while_threads_are_refused_ends_all_that_it_has() {
+    let _watch = watchdog(60);
+    for round in 0..20 {
+        let starter = Stingy::new(|number, is_watchdog| is_watchdog || number % 2 == 0);
+        let builder = ThreadPool::builder().core_threads(2 + round % 3);
+        let builder = builder.on_thread_start(|index| {
+            if index > 0 {
+                std::panic::resume_unwind(Box::new("only the first one starts"));
+            }
+        });
+        let pool = builder.starter(starter).build().expect("legal sizes");
+        let (gate, drops) = (Gate::new(), Drops::new());
+        let end = OpenAtEnd(gate.clone());
+        let asleep = {
+            let (token, pinned) = (drops.token(), drops.token());
+            let nap = |token| async move {
+                sleep(Duration::from_secs(3600)).await;
+                drop(token);
+            };
+            [
+                pool.spawn(nap(token)),
+                pool.spawn_pinned(move || nap(pinned)),
+            ]
+        };
+        let at = gate.clone();
+        let first = pool.spawn_blocking(move || at.pass());
+        gate.wait_entered(1);
+        let queued = [(); 10].map(|()| {
+            let token = drops.token();
+            pool.spawn_blocking(move || drop(token))
+        });
+        for job in queued {
+            assert!(job.wait().unwrap_err().is_shut_down());
+        }
+        assert!(pool.submit(|| ()).unwrap_err().is_broken());
+        drop(end);
+        first.wait().expect("it had started");
+        for task in asleep {
+            let error = task.wait().unwrap_err();
+            assert!(error.is_shut_down() || error.is_cancelled(), "{error}");
+        }
+        books_balance(&pool);
+        assert!(pool.shutdown(Shutdown::Drain).completed);
+        assert_eq!(drops.live(), 0);
+    }
+}
+
+#[test]
 fn a_stack_that_no_system_has_is_an_error_and_a_large_one_works() {
     let _watch = watchdog(20);
     for bytes in [0, 1 << 37, 1 << 46, isize::MAX as usize, usize::MAX] {

@@ -32,6 +32,7 @@ static WATCHED: Mutex<Vec<(usize, Instant, String)>> = Mutex::new(Vec::new());
 pub(crate) struct Watchdog(usize);
 
 /// At most `seconds` until the guard is dropped; else the process ends with a message.
+/// `PORTAGE_WATCHDOG` makes it less, where a hang is expected.
 #[must_use]
 pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     static WATCHING: Once = Once::new();
@@ -44,6 +45,9 @@ pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     });
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let most = std::env::var("PORTAGE_WATCHDOG").ok();
+    let most = most.and_then(|text| text.parse().ok());
+    let seconds = seconds.min(most.unwrap_or(seconds));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     lock(&WATCHED).push((id, deadline, name));
     Watchdog(id)

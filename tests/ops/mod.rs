@@ -1,8 +1,8 @@
 //! What the fuzz targets do with their bytes. `cargo test` does the same with the stored ones.
 //!
-//! Every target reads bytes as small programs: one byte an operation, the next its operand. Bytes
-//! stay valid programs for ever, whatever else changes; there is nothing to derive or to decode,
-//! and the tests need no crate for it.
+//! Every target reads bytes as small programs, by way of [`Unstructured`]: one byte an operation,
+//! the next its operand. Nothing is derived: what an operation means may depend on what the program
+//! has made so far, and every string of bytes is a valid program for ever, whatever else changes.
 
 #![allow(dead_code, reason = "each target uses its own part")]
 #![allow(
@@ -19,22 +19,28 @@ pub mod context;
 pub mod program;
 pub mod stored;
 
-/// The bytes of a program, read one by one.
-pub struct Bytes<'a>(std::slice::Iter<'a, u8>);
+use arbitrary::Unstructured;
+
+/// A program, read from its bytes.
+pub struct Bytes<'a>(Unstructured<'a>);
 
 impl<'a> Bytes<'a> {
     pub fn new(data: &'a [u8]) -> Self {
-        Self(data.iter())
+        Self(Unstructured::new(data))
     }
 
     /// The next operation, until the bytes end.
     pub fn operation(&mut self) -> Option<u8> {
-        self.0.next().copied()
+        (!self.0.is_empty()).then(|| self.byte())
     }
 
     /// An operand; zero after the end.
     pub fn operand(&mut self) -> usize {
-        usize::from(self.0.next().copied().unwrap_or(0))
+        usize::from(self.byte())
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.0.arbitrary().unwrap_or(0)
     }
 
     /// An index into something of this length; `None` when it is empty.

@@ -64,7 +64,7 @@ pub fn play(bytes: &mut Bytes<'_>, nap: fn(Duration)) {
     let builder = ThreadPool::builder()
         .core_threads(core)
         .max_threads(max)
-        .keep_alive(Duration::from_millis(1 + bytes.operand() as u64 % 20));
+        .keep_alive(Duration::from_micros(8 * bytes.operand() as u64));
     let (builder, disturbed) = faulty(builder, bytes.operand());
     let mut program = Program {
         pool: builder.build().expect("the sizes are legal"),
@@ -90,12 +90,16 @@ pub fn play(bytes: &mut Bytes<'_>, nap: fn(Duration)) {
 fn faulty(builder: ThreadPoolBuilder, which: usize) -> (ThreadPoolBuilder, bool) {
     let (kind, which) = (which % 8, which / 8);
     let asked = AtomicUsize::new(0);
+    let fails = move |index| {
+        if index == which % 4 {
+            std::panic::resume_unwind(Box::new("no start"));
+        }
+    };
     let builder = match kind {
-        5 => builder.on_thread_start(move |index| {
-            if index == which % 4 {
-                std::panic::resume_unwind(Box::new("no start"));
-            }
-        }),
+        4 => builder
+            .on_thread_start(fails)
+            .refuse(move |_| asked.fetch_add(1, Ordering::Relaxed) % 3 == 1),
+        5 => builder.on_thread_start(fails),
         6 => builder.refuse(move |_| which >> (asked.fetch_add(1, Ordering::Relaxed) % 5) & 1 == 1),
         7 => builder.refuse(move |_| asked.fetch_add(1, Ordering::Relaxed) >= which % 4),
         _ => return (builder, false),
