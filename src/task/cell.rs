@@ -408,12 +408,6 @@ impl TaskRef {
         control::refuse(self.header());
     }
 
-    /// May this thread drop the work?
-    pub(crate) fn is_here(&self) -> bool {
-        self.header()
-            .is_here(self.header().word.load().has(STARTED))
-    }
-
     pub(crate) fn cancel(&self) -> Cancel {
         control::cancel(self.header())
     }
