@@ -103,11 +103,22 @@ fn place() -> Option<Place> {
 }
 
 /// A handle is awaited and pending. An error when it would stay so for ever.
+#[inline]
 pub(super) fn pending<T>(reader: &Reader<T>) -> Result<(), JoinError> {
-    let (innermost, place) = (task::innermost(), place());
-    if innermost.is_none() && place.is_none() {
-        return Ok(());
+    if task::is_anything_running() || is_placed() {
+        return pending_inside(reader);
     }
+    Ok(())
+}
+
+fn is_placed() -> bool {
+    PLACE
+        .try_with(|slot| slot.get().is_some())
+        .unwrap_or_default()
+}
+
+fn pending_inside<T>(reader: &Reader<T>) -> Result<(), JoinError> {
+    let (innermost, place) = (task::innermost(), place());
     let origin = reader.origin();
     if task::is_polled_here(origin.id) {
         return Err(JoinError::would_deadlock());

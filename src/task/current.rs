@@ -78,6 +78,14 @@ pub(crate) fn is_running_here(id: TaskId) -> bool {
     find(|task| (task.id == id).then_some(())).is_some()
 }
 
+/// Is any task running on this thread?
+#[inline]
+pub(crate) fn is_anything_running() -> bool {
+    NEWEST
+        .try_with(|newest| !newest.get().is_null())
+        .unwrap_or(false)
+}
+
 /// The innermost task that is running on this thread.
 pub(crate) fn innermost() -> Option<TaskId> {
     find(|task| Some(task.id))

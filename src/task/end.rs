@@ -216,7 +216,9 @@ pub(super) unsafe fn watch(header: &Header, waker: &Waker) -> bool {
         let old = header
             .waker
             .with_mut(|place| unsafe { (*place).replace(waker) });
-        drop_waker(header, old);
+        if old.is_some() {
+            drop_waker(header, old);
+        }
     }
     if header.word.turn(Snapshot::watch) == Watch::Pending {
         return false;
@@ -242,6 +244,10 @@ fn drop_waker(header: &Header, waker: Option<Waker>) {
 pub(super) unsafe fn leave(cell: NonNull<Header>) {
     // SAFETY: the reading half of duty 1 holds the cell until the turn.
     let header = unsafe { cell.as_ref() };
+    if header.word.load().is_read_out() {
+        // SAFETY: the word says that no reference is left but the one of duty 1 (invariant 1).
+        return unsafe { free(cell) };
+    }
     if header.word.peek().has(WAITS) && header.word.turn(Snapshot::unwatch) == Watch::Pending {
         // SAFETY: the turn has given the waker's place back to the reading half.
         let waker = header.waker.with_mut(|place| unsafe { (*place).take() });
@@ -261,6 +267,21 @@ pub(super) unsafe fn leave(cell: NonNull<Header>) {
             unsafe { release_holder(cell) };
         }
     }
+}
+
+/// A promise that only its two ends know has got its value, by the short way: tells the reader, and
+/// gives up the driver.
+#[inline]
+fn delivered(task: TaskRef, old: Snapshot) {
+    let header = task.header();
+    let waited_for = old.has(WAITS);
+    if waited_for {
+        published(header, old, true, Completion::Value);
+        if header.word.turn_if(Snapshot::deliverer_gone).is_none() {
+            return drop(task);
+        }
+    }
+    task.given_up(Release::Nothing);
 }
 
 /// Resolves a promise with what the writer says, and gives up its driver; gives the outcome back
@@ -286,6 +307,12 @@ pub(super) unsafe fn resolve<T, S: Side + 'static>(
         unsafe { Typed::<(), T, S>::fill(task.cell(), outcome) };
     } else {
         spare = outcome.err();
+    }
+    if family.is_none() {
+        if let Some(old) = header.word.turn_if(Snapshot::deliver) {
+            delivered(task, old);
+            return Ok(());
+        }
     }
     match header.word.turn_own(|now| now.resolve(family, filled)) {
         Some((_, Finish::Gone(release))) => task.given_up(release),

@@ -57,12 +57,22 @@ impl<T> Reader<T> {
     /// Takes the outcome of a task that has ended: one move, from the slot to the caller.
     #[inline]
     pub(crate) fn take_ended(&mut self) -> Result<T, JoinError> {
-        match self.header().word.turn_own(Snapshot::take) {
+        let word = &self.header().word;
+        if let Some(taken) = word.load().take_own() {
+            word.put(taken);
+            // SAFETY: the word said that there is a value, and no other reference; TAKEN is set, so
+            // the slot is ours (invariant 4).
+            return unsafe { self.read_slot(false) };
+        }
+        match word.turn_own(Snapshot::take) {
             Take::Pending => unreachable!("a task that has ended has an outcome"),
             Take::Taken => Err(JoinError::taken()),
             Take::Bare(family) => Err(bare(family)),
-            // SAFETY: the turn has set TAKEN, so the slot is ours (invariant 4).
-            Take::Slot => unsafe { self.read_slot() },
+            Take::Slot => {
+                let failed = self.header().word.peek().family().is_some();
+                // SAFETY: the turn has set TAKEN, so the slot is ours (invariant 4).
+                unsafe { self.read_slot(failed) }
+            }
         }
     }
 
@@ -70,9 +80,8 @@ impl<T> Reader<T> {
     ///
     /// 1. The caller has set `TAKEN` on a cell with `OUTPUT`, so that the slot is its own.
     #[inline]
-    unsafe fn read_slot(&self) -> Result<T, JoinError> {
+    unsafe fn read_slot(&self, failed: bool) -> Result<T, JoinError> {
         let header = self.header();
-        let failed = header.word.peek().family().is_some();
         // A reporter may be reading a failure; it holds this lock while it does.
         let _guard = failed.then(|| header.watchers.lock());
         // SAFETY: the vtable was made for this cell.

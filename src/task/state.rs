@@ -593,6 +593,40 @@ impl Snapshot {
         }
     }
 
+    /// The usual life of a promise, step by step in whole words: nobody but its two ends knows it,
+    /// and it gets a value. What [`Snapshot::resolve`] makes of it then, if this is such a one.
+    #[inline]
+    pub(super) fn deliver(self) -> Option<Self> {
+        if self == Self::born(0) {
+            return Some(Self::DELIVERED);
+        }
+        // Where a waker has to be called, the driver stays.
+        (self == Self::born(WAITS)).then_some(Self(self.0 | DONE | OUTPUT))
+    }
+
+    /// And [`Snapshot::driver_gone`], once the waker was called.
+    #[inline]
+    pub(super) fn deliverer_gone(self) -> Option<Self> {
+        let waiting = Self::born(WAITS | DONE | OUTPUT);
+        (self == waiting).then_some(Self::DELIVERED.with(WAITS))
+    }
+
+    /// A value that only the reader knows of.
+    const DELIVERED: Self = Self(HANDLE | DONE | OUTPUT | HOLDER);
+
+    /// What [`Snapshot::take`] makes of a value that only the reader knows of, if it is one.
+    #[inline]
+    pub(super) fn take_own(self) -> Option<Self> {
+        const ALL: u64 = DRIVERS | HOLDERS | DONE | OUTPUT | TAKEN | FAMILY;
+        (self.0 & ALL == HOLDER | DONE | OUTPUT).then(|| self.with(TAKEN))
+    }
+
+    /// Does [`Snapshot::leave`] free the cell, whose outcome was taken before?
+    #[inline]
+    pub(super) fn is_read_out(self) -> bool {
+        self.0 & (DRIVERS | HOLDERS | DONE | TAKEN) == HOLDER | DONE | TAKEN
+    }
+
     /// Is there one reference, that of the party who asks?
     #[inline]
     pub(super) fn is_alone(self) -> bool {

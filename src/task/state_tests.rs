@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    CANCEL, Claim, DONE, DRIVERS, DRIVERS_MAX, FAMILY, FUTURE, Finish, HANDLE, HELPED, HOLDERS,
-    HOLDERS_MAX, LATE, LENT, Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING, Release,
-    SCHEDULED, SOURCE, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take, WAITS, WATCHED,
-    WORK, Wake, Watch,
+    CANCEL, Claim, DONE, DRIVER, DRIVERS, DRIVERS_MAX, FAMILY, FUTURE, Finish, HANDLE, HELPED,
+    HOLDER, HOLDERS, HOLDERS_MAX, LATE, LENT, Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING,
+    Release, SCHEDULED, SOURCE, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take, WAITS,
+    WATCHED, WORK, Wake, Watch,
 };
 use crate::join_error::Family;
 
@@ -315,4 +315,52 @@ fn a_suspended_future_is_let_go_of_in_one_move_where_others_can_wake_it() {
     let (duty, gone) = running.driver_added().suspend();
     assert_eq!(duty, Suspend::Gone);
     assert_eq!(gone, running.suspend().1, "one driver less");
+}
+
+/// Words of a promise: every mixture of the flags that one may have, and a few references.
+fn promises() -> impl Iterator<Item = Snapshot> {
+    const FLAGS: [u64; 11] = [
+        HANDLE, STARTED, PREVENTED, DONE, OUTPUT, TAKEN, CANCEL, WATCHED, WAITS, SOURCE, LENT,
+    ];
+    (0_u64..1 << FLAGS.len()).flat_map(|mix| {
+        let flags = (0..FLAGS.len()).filter(|at| mix >> at & 1 != 0);
+        let word = flags.fold(0, |all, at| all | FLAGS[at]);
+        let counts = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 2), (1, 3)];
+        let failed = Snapshot(0).with_family(Some(Family::Failed)).0;
+        counts.into_iter().flat_map(move |(drivers, holders)| {
+            [word, word | failed].map(|word| Snapshot(word | drivers * DRIVER | holders * HOLDER))
+        })
+    })
+}
+
+#[test]
+fn the_short_way_of_a_promise_is_the_long_one() {
+    let mut seen = [0; 4];
+    for now in promises() {
+        if let Some(next) = now.deliver() {
+            let (duty, long) = now.resolve(None, true);
+            assert_eq!(Some(next), long, "{now:?}");
+            let gone = !now.has(WAITS);
+            let told = duty.map(|(_, duty)| duty == Finish::Gone(Release::Nothing));
+            assert_eq!(told, Some(gone), "{now:?}");
+            seen[0] += 1;
+        }
+        if let Some(next) = now.deliverer_gone() {
+            assert_eq!(now.driver_gone(), (Release::Nothing, Some(next)), "{now:?}");
+            seen[1] += 1;
+        }
+        if let Some(next) = now.take_own() {
+            assert!(now.is_alone() && now.family().is_none(), "{now:?}");
+            assert_eq!(now.take(), (Take::Slot, Some(next)), "{now:?}");
+            seen[2] += 1;
+        }
+        if now.is_read_out() {
+            assert!(now.is_alone(), "{now:?}");
+            assert_eq!(now.leave().0, Leave::Gone(Release::Free), "{now:?}");
+            assert_eq!(now.unwatch(), (Watch::Done, None), "{now:?}");
+            seen[3] += 1;
+        }
+    }
+    assert_eq!(seen[..2], [2, 1], "the waker's place apart, one word each");
+    assert!(seen[2] > 0 && seen[3] > 0);
 }

@@ -61,11 +61,26 @@ impl Word {
         }
         let (duty, next) = step(now);
         if let Some(next) = next {
-            // Ordering: Relaxed: whoever sees the word next is this thread, or gets a reference
-            // from it; what was published before came with the load.
-            self.0.store(next.0, Ordering::Relaxed);
+            self.put(next);
         }
         duty
+    }
+
+    /// Moves the word of a cell to which this party has the only reference.
+    #[inline]
+    pub(super) fn put(&self, next: Snapshot) {
+        // Ordering: Relaxed: whoever sees the word next is this thread, or gets a reference
+        // from it; what was published before came with the load.
+        self.0.store(next.0, Ordering::Relaxed);
+    }
+
+    /// Makes the transition if the word is one for which `step` knows the next; what it was.
+    #[inline]
+    pub(super) fn turn_if(&self, step: impl Fn(Snapshot) -> Option<Snapshot>) -> Option<Snapshot> {
+        self.turn(|now| match step(now) {
+            Some(next) => (Some(now), Some(next)),
+            None => (None, None),
+        })
     }
 
     /// Makes the change and tells what the word said before.

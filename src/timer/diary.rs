@@ -290,7 +290,7 @@ impl Wake for Diary {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Busy, Diary, HandedOver, NEVER, OVERDUE, POLL_GRACE, nanos, wants_watch};
     use crate::timer::agenda::Agenda;
