@@ -188,6 +188,23 @@ fn loom_task_resolve_races_callback() {
     });
 }
 
+/// Question: a value is given and taken while somebody lets go of the cell; is it freed once, and
+/// the value neither torn nor lost?
+///
+/// Must fail when: a reader, or a reading half that goes, takes itself to be alone.
+#[test]
+fn loom_task_delivery_races_another_holder() {
+    bounded(3, || {
+        let (writer, mut reader) = pair();
+        let hold = reader.hold();
+        let other = thread::spawn(move || drop(hold));
+        assert!(writer.resolve(Ok(Tracked::new(7))).is_ok());
+        assert_eq!(*reader.take().unwrap().unwrap(), 7);
+        drop(reader);
+        other.join().unwrap();
+    });
+}
+
 /// Question: a delayed report and a taker meet at a failure; is it torn, leaked or taken twice?
 ///
 /// Must fail when: the taker of a failure does not pass through the watchers' lock. That the
