@@ -426,12 +426,6 @@ impl TaskRef {
         self.header().vtable.is_job
     }
 
-    /// What the wakers of its future have for data.
-    #[inline]
-    pub(crate) fn address(&self) -> *const () {
-        self.cell().as_ptr().cast_const().cast()
-    }
-
     pub(crate) fn id(&self) -> TaskId {
         self.header().id
     }

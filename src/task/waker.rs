@@ -15,6 +15,14 @@ use super::state::{Snapshot, Wake};
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
+impl TaskRef {
+    /// What the wakers of its future have for data.
+    #[inline]
+    pub(crate) fn address(&self) -> *const () {
+        self.cell().as_ptr().cast_const().cast()
+    }
+}
+
 /// A waker that borrows the runner's driver; it must not outlive the runner's poll, clones may.
 pub(super) fn borrowed(task: &TaskRef) -> ManuallyDrop<Waker> {
     let raw = RawWaker::new(task.address(), &VTABLE);
