@@ -22,7 +22,8 @@
 //!
 //! 1. Entries come from the worker alone, between [`Diary::rise`] and [`Diary::rest`].
 //! 2. While the worker runs something that it began with a deadline pending, a watch is set for
-//!    no later than twice its grace after the first deadline: [`Diary::see_to`] comes before.
+//!    no later than twice its grace after the first deadline: [`Diary::see_to`] comes before. What
+//!    is added meanwhile wakes the task that is being polled, and nobody else until that is over.
 //! 3. A watch ends (`None`) in a critical section that saw no deadline, or the worker resting. It
 //!    passes through the lock before it begins anything again, and then sees that in `watched`.
 //! 4. No more than one watch waits with the driver: the one in `watch`.

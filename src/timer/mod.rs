@@ -4,10 +4,10 @@
 //! frame of that thread turns them (a loop that runs, a `block_on`), in the [diary] of the worker
 //! whose task it is, else with the [driver], one thread for the whole process that exists only
 //! while it is needed. Polled elsewhere the next time, it registers there and leaves the
-//! old place, unless that is a diary or the driver's and the new one is a diary of the same task's
-//! polls. What decides
-//! that a timer has elapsed is a clock, its agenda's or the one read at the poll, never the
-//! fact that it was woken; so a wake may be late, early or doubled without any harm but time.
+//! old place; save that a worker's task leaves its timer with the driver, and with another worker
+//! that has polled it. What decides that a timer has elapsed is a clock, its agenda's or the one
+//! read at the poll, never the fact that it was woken; so a wake may be late, early or doubled
+//! without any harm but time.
 //!
 //! * [`heap`]: the order.
 //! * [`entry`]: what a timer and its agenda share.
