@@ -10,7 +10,7 @@ use crate::base::sync::Arc;
 use crate::error::SubmitError;
 use crate::join_error::JoinError;
 use crate::promise::JoinHandle;
-use crate::task::{self, Schedule, Spawned, TaskId, TaskRef};
+use crate::task::{self, Driving, Schedule, Spawned, TaskId, TaskRef};
 
 /// A closure to run once, with its way back to a [`JoinHandle`].
 ///
@@ -78,14 +78,14 @@ impl Job {
         (Self(task), JoinHandle::of(reader))
     }
 
-    /// A job that may end with an error of its own making.
+    /// A job that drives a future, which learns by `driving` that it is to stop.
     #[track_caller]
-    pub(crate) fn fallible<F, T>(f: F) -> (Job, JoinHandle<T>)
+    pub(crate) fn driving<F, T>(driving: Driving, f: F) -> (Job, JoinHandle<T>)
     where
         F: FnOnce() -> Result<T, JoinError> + Send + 'static,
         T: Send + 'static,
     {
-        let (task, reader) = task::late_job(Spawned::here(), None, f);
+        let (task, reader) = task::driving_job(Spawned::here(), driving, f);
         (Self(task), JoinHandle::of(reader))
     }
 

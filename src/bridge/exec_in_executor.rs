@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use crate::base::sync::Arc;
 use crate::bridge::config::configured_executor;
 use crate::entered::is_in_loop;
@@ -13,6 +17,7 @@ use crate::executor::{Drives, Executor, Job};
 use crate::lost::unless_lost;
 use crate::pool::ThreadPool;
 use crate::promise::JoinHandle;
+use crate::task::{Driving, is_cancelled};
 
 /// Runs a closure on an executor, in the current context.
 ///
@@ -58,8 +63,8 @@ where
 /// The future need not be `Send`. The executor is chosen as in [`exec_in_executor`]. A pool
 /// drives the future on the loop of the worker that created it and does not hold the worker
 /// while the future is suspended; a [`LoopHandle`](crate::LoopHandle) drives it as one of its
-/// tasks. Any other executor gets a job that drives the future to its end, or until nobody can wake
-/// it any more (`is_lost`).
+/// tasks. Any other executor gets a job that drives the future to its end, until it is cancelled, or
+/// until nobody can wake it any more (`is_lost`).
 ///
 /// # Errors
 ///
@@ -131,22 +136,50 @@ where
     match drives {
         Drives::OnThreadLoop => Job::remote(Some(thread_loop_home), create),
         Drives::AsTask => Job::remote(None, create),
-        Drives::ToTheEnd => Job::fallible(move || drive_here(create)),
+        Drives::ToTheEnd => {
+            let driving = Driving::default();
+            let theirs = driving.clone();
+            Job::driving(driving, move || drive_here(create, theirs))
+        }
     }
 }
 
-/// Drives a new future on this thread's own loop, or inside the loop that runs here, to its end
-/// or until nobody can wake it any more.
-fn drive_here<C, F>(create: C) -> Result<F::Output, JoinError>
+/// Drives a new future on this thread's own loop, or inside the loop that runs here, to its end,
+/// until the job is cancelled, or until nobody can wake it any more.
+fn drive_here<C, F>(create: C, driving: Driving) -> Result<F::Output, JoinError>
 where
     C: FnOnce() -> F,
     F: Future,
 {
+    let future = unless_cancelled(unless_lost(create()), driving);
     if is_in_loop() {
-        return block_on(unless_lost(create()));
+        return block_on(future);
     }
     with_thread_event_loop(|own| {
-        let driven = own.run_until_complete(unless_lost(create()));
+        let driven = own.run_until_complete(future);
         driven.expect("no loop runs on this thread, and its own loop is open")
     })
+}
+
+/// What a task does: a cancel ends it at its next suspension, or in the present one.
+async fn unless_cancelled<T>(
+    future: impl Future<Output = Result<T, JoinError>>,
+    driving: Driving,
+) -> Result<T, JoinError> {
+    let mut future = pin!(future);
+    let mut is_suspended = false;
+    poll_fn(|cx| {
+        if !is_suspended || !is_cancelled() {
+            if let Poll::Ready(outcome) = future.as_mut().poll(cx) {
+                return Poll::Ready(outcome);
+            }
+        }
+        is_suspended = true;
+        driving.wake_when_told(cx.waker());
+        if is_cancelled() {
+            return Poll::Ready(Err(JoinError::cancelled()));
+        }
+        Poll::Pending
+    })
+    .await
 }

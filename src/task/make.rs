@@ -16,7 +16,7 @@ use super::id::TaskId;
 use super::reader::Reader;
 use super::run::{FutureTable, JobTable, PromiseTable};
 use super::schedule::Schedule;
-use super::side::{Chain, Derived, Named, Plain, Settling, Side, Writing};
+use super::side::{Chain, Derived, Driving, Named, Plain, Settling, Side, Writing};
 use super::span::Span;
 use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, SOURCE, Snapshot};
 use crate::base::sync::Arc;
@@ -100,6 +100,15 @@ where
     T: Send + 'static,
 {
     named_job(spawned, LATE, None, name, work)
+}
+
+/// A job that drives a future, whose executor is assigned later.
+pub(crate) fn driving_job<F, T>(spawned: Spawned, driving: Driving, work: F) -> (TaskRef, Reader<T>)
+where
+    F: FnOnce() -> Result<T, JoinError> + Send + 'static,
+    T: Send + 'static,
+{
+    any_job(spawned, LATE, None, driving, work)
 }
 
 /// A job that is a link of this chain.

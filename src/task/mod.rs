@@ -84,11 +84,12 @@ pub(crate) use current::{
     innermost, is_anything_running, is_cancelled, is_polled_here, is_running_here,
 };
 pub(crate) use make::{
-    Spawned, Writer, derived_job, future, job, late_job, local, promise, remote,
+    Spawned, Writer, derived_job, driving_job, future, job, late_job, local, promise, remote,
 };
 pub(crate) use place::Place;
 pub(crate) use reader::Reader;
 pub(crate) use schedule::{Ended, Home, Schedule, Waits, WakeKind};
+pub(crate) use side::Driving;
 pub(crate) use side::{Chain, Origin};
 pub(crate) use unhandled::{report_failure, report_stray_panic};
 pub(crate) use watch::Callback;

@@ -128,6 +128,27 @@ impl Side for Settling {
     }
 }
 
+/// A job that drives a future: how that learns that it is to stop.
+#[derive(Clone, Default)]
+pub(crate) struct Driving(Arc<Mutex<Option<Waker>>>);
+
+impl Driving {
+    /// Has `waker` called when the reader tells it to stop. Look at the word after this.
+    pub(crate) fn wake_when_told(&self, waker: &Waker) {
+        let old = self.0.lock().replace(waker.clone());
+        contained_drop(old);
+    }
+}
+
+impl Side for Driving {
+    fn told(&self) {
+        let waker = self.0.lock().take();
+        if let Some(Err(payload)) = waker.map(|waker| contain(|| waker.wake())) {
+            discard(payload);
+        }
+    }
+}
+
 /// A promise: how the writing side learns that it is to stop.
 ///
 /// One word and a lock in the cell; the rest is made for the promises that ask for it.

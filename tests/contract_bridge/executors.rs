@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use portage::bridge::{exec_in_executor, exec_in_executor_async, lift_to_async};
 use portage::context::ContextVar;
 use portage::event_loop::{ensure_thread_event_loop, with_thread_event_loop};
 use portage::pool::Shutdown;
+use portage::promise::{Cancel, CancelHandle};
 use portage::time::{sleep, yield_now};
 use portage::{CurrentThreadExecutor, EventLoop, Executor, Job, SubmitError, ThreadPool, block_on};
 
@@ -191,6 +192,33 @@ fn a_job_of_another_executor_drives_the_future_to_its_end() {
 }
 
 #[test]
+fn a_cancel_ends_a_future_that_a_job_of_another_executor_drives() {
+    let _watch = watchdog(20);
+    let shelf = Shelf::default();
+    let (conductor, future) = scripted::<u8>();
+    let handle = exec_in_executor_async(Some(&shelf), || future).expect("taken");
+    let cancel = std::thread::scope(|scope| {
+        scope.spawn(|| shelf.run_all());
+        kit::eventually("the first poll", || conductor.polls() == 1);
+        handle.cancel()
+    });
+    assert_eq!(cancel, Cancel::Requested);
+    assert!(handle.wait().expect_err("no value").is_cancelled());
+    assert_eq!(conductor.polls(), 1, "dropped at its suspension");
+
+    // told in the poll that completes, the value wins
+    let (tell, told) = mpsc::channel::<CancelHandle>();
+    let handle = exec_in_executor_async(Some(&shelf), move || async move {
+        yield_now().await;
+        told.recv().expect("told").cancel()
+    });
+    let handle = handle.expect("taken");
+    tell.send(handle.cancel_handle()).expect("it listens");
+    shelf.run_all();
+    assert_eq!(handle.wait().expect("a value"), Cancel::Requested);
+}
+
+#[test]
 fn a_lane_may_be_the_executor() {
     let _watch = watchdog(20);
     let lane = CurrentThreadExecutor::new(None);
@@ -270,7 +298,7 @@ fn a_cancel_before_the_start_drops_what_was_given() {
     let task = task.expect("taken");
     let ran = Diary::<()>::new();
     assert_eq!(job.cancel(), portage::promise::Cancel::Prevented);
-    assert_eq!(task.cancel(), portage::promise::Cancel::Prevented);
+    assert_eq!(task.cancel(), Cancel::Prevented);
     assert_eq!(drops.live(), 0);
     shelf.run_all();
     assert_eq!(ran.len(), 0);
