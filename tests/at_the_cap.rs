@@ -44,6 +44,32 @@ fn would_deadlock<T>(outcome: Result<T, portage::JoinError>) -> bool {
     outcome.is_err_and(|error| error.is_would_deadlock())
 }
 
+// --- a worker that has no stack left ----------------------------------------------------------
+
+/// Jobs that wait for each other, so deep that no stack holds them: how many were nested.
+fn nested(levels: u32, wait: fn(JoinHandle<u32>) -> Result<u32, portage::JoinError>) -> u32 {
+    if levels == 0 {
+        return 0;
+    }
+    let next = current().spawn_blocking(move || nested(levels - 1, wait));
+    match wait(next) {
+        Ok(deeper) => deeper + 1,
+        Err(error) => {
+            assert!(error.is_would_deadlock());
+            1
+        }
+    }
+}
+
+#[test]
+fn a_wait_that_the_stack_of_the_only_worker_cannot_hold_is_an_error() {
+    let _watch = watchdog(60);
+    for wait in [JoinHandle::wait, JoinHandle::wait_helping, block_on] {
+        let depth = on_the_only_worker(move || nested(1_000_000, wait));
+        assert!((20..1_000_000).contains(&depth), "{depth}");
+    }
+}
+
 // --- a future that is driven on a worker ------------------------------------------------------
 
 #[test]

@@ -13,7 +13,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::help::{Help, in_place};
+use super::help::{Help, in_place, is_out_of_reach};
 use crate::base::sync::local;
 use crate::entered::{self, thread_key};
 use crate::join_error::JoinError;
@@ -138,7 +138,10 @@ fn is_stuck<T>(awaits: Awaits, reader: &Reader<T>, origin: Origin) -> bool {
     match awaits {
         Awaits::Wait => false,
         Awaits::Loop => task::is_running_here(origin.id),
-        Awaits::Future => is_of_this_thread(reader, origin) && !reader.is_finished(),
+        Awaits::Future => {
+            let is_out_of_reach = || reader.chain().root.as_ref().is_some_and(is_out_of_reach);
+            (is_of_this_thread(reader, origin) || is_out_of_reach()) && !reader.is_finished()
+        }
     }
 }
 

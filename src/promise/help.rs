@@ -55,6 +55,14 @@ impl Help {
     }
 }
 
+/// Is it work of a pool whose only worker is about to wait for it, with no stack left to run it?
+pub(super) fn is_out_of_reach(root: &Hold) -> bool {
+    let Some(worker) = entered::worker().filter(|worker| !worker.has_room()) else {
+        return false;
+    };
+    root.pool() == Some(worker.pool()) && worker.is_only_one() && !root.is_claimed()
+}
+
 fn help_depth() -> usize {
     HELP_DEPTH.try_with(Cell::get).unwrap_or(HELP_DEPTH_MAX)
 }

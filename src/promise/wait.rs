@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::awaited::{self, Awaiting, Awaits, is_of_this_thread};
 use super::handle::JoinHandle;
-use super::help::{Help, in_place};
+use super::help::{Help, in_place, is_out_of_reach};
 use crate::base::clock::deadline_after;
 use crate::base::sync::Arc;
 use crate::entered::{self, Parking};
@@ -19,7 +19,8 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// Why there is no value. `is_would_deadlock` when only this very thread could bring the
-    /// outcome about: a task of a loop of this thread, or a task that waits for itself.
+    /// outcome about: a task of a loop of this thread, a task that waits for itself, or work of a
+    /// pool of one thread whose stack is used up by such waits.
     ///
     /// # Blocking
     ///
@@ -110,7 +111,10 @@ impl<T> JoinHandle<T> {
         let chain = self.bring_about(help);
         let parking = Parking::current();
         let is_own = is_of_this_thread(&self.reader, chain.origin)
-            || help == Help::Nobody && chain.root.as_ref().is_some_and(is_left_to_this_worker);
+            || chain.root.as_ref().is_some_and(|root| match help {
+                Help::Nobody => is_left_to_this_worker(root),
+                Help::OwnPool | Help::AnyPool => is_out_of_reach(root),
+            });
         if is_own && !self.reader.is_finished() {
             return Err(JoinError::would_deadlock());
         }
