@@ -28,6 +28,10 @@ pub(crate) const ALL: &[Operation] = &[
         run: spawn,
     },
     Operation {
+        name: "batch",
+        run: batch,
+    },
+    Operation {
         name: "round-trip",
         run: round_trip,
     },
@@ -93,6 +97,24 @@ fn spawn(count: usize) -> Option<u64> {
     }
     open.send(()).expect("the gate waits");
     all_done.recv().expect("the last one says so");
+    Some(pool.metrics().wakes)
+}
+
+/// A job of a batch of 1 000, all of which are read when the last one has run.
+fn batch(count: usize) -> Option<u64> {
+    const BATCH: usize = 1_000;
+    let pool = pool();
+    for _ in 0..count / BATCH {
+        let (open, gate) = mpsc::channel::<()>();
+        pool.spawn_blocking(move || gate.recv()).detach();
+        let mut jobs = pool.spawn_batch((0..BATCH).map(|_| || ()));
+        open.send(()).expect("the gate waits");
+        let last = jobs.pop().expect("it is not empty");
+        last.wait().expect("it runs");
+        for job in jobs {
+            job.wait().expect("it has run");
+        }
+    }
     Some(pool.metrics().wakes)
 }
 
