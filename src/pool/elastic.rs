@@ -297,9 +297,9 @@ impl Backoff {
         self.until = now.checked_add(pause);
     }
 
-    /// A start went well.
-    pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
+    /// A start went well; true if the last one had not.
+    pub(super) fn succeeded(&mut self) -> bool {
+        std::mem::take(self).until.is_some()
     }
 }
 

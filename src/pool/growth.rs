@@ -10,7 +10,8 @@
 //! 2. Many starts spread like a tree: whoever starts gives half of what is left to the thread it
 //!    has started, down to a few, which it starts itself: each of the others would wait for a
 //!    CPU first. The last of a generation looks again, so growth goes on without a tick.
-//! 3. One look at a time; whoever finds another one in progress leaves it to that.
+//! 3. One look at a time; whoever finds another one in progress leaves it to that, unless there
+//!    is no watchdog, which would look again.
 //! 4. Where jobs are queued and nobody is coming for them, the watchdog has been called: by
 //!    whoever found the core complete, by the new threads of an incomplete core once they have
 //!    their first jobs, or because a start was refused.
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock;
 use crate::base::park::{Parker, Unparker};
+use crate::base::sync::atomic::{Ordering, fence};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::pool::builder::Starter;
 use crate::pool::elastic::{Backoff, Limits, Load, Pace, Plan, STALL, Seen, plan};
@@ -281,8 +283,10 @@ impl Growth {
             }
             left -= 1 + share;
         }
-        if count > 0 {
-            self.backoff.lock().succeeded();
+        if count > 0 && self.backoff.lock().succeeded() {
+            // Whoever looked at the refusal has left its work to those who wait themselves, and
+            // they look no more: the refusal may be younger than this start.
+            self.look_again(ground);
         }
         Ok(())
     }
@@ -309,8 +313,11 @@ impl Growth {
     /// Looks, decides, starts. Fails only if the pool has no thread and gets none.
     fn look<G: Ground>(&self, ground: &Arc<G>, why: Why) -> io::Result<()> {
         let reserved = {
-            let Some(mut sight) = self.sight.try_lock() else {
-                return Ok(());
+            // Without a watchdog, nobody would look again after the one that looks now.
+            let mut sight = match self.sight.try_lock() {
+                Some(sight) => sight,
+                None if self.watch.is_unable() => self.sight.lock(),
+                None => return Ok(()),
             };
             match self.decide(&mut sight, ground, why) {
                 Plan::Grow(count) => ground.reserve(count),
@@ -451,6 +458,16 @@ impl Growth {
         }
     }
 
+    /// Somebody may have relied on what has just turned out otherwise.
+    fn look_again<G: Ground>(&self, ground: &Arc<G>) {
+        // Ordering: who relied on it has passed a fence between its push, or its count as
+        // blocked, and its look; one of the two sees the other's move.
+        fence(Ordering::SeqCst);
+        if ground.has_queued() {
+            let _ = self.look(ground, Why::Blocked);
+        }
+    }
+
     fn start_watchdog<G: Ground>(&self, ground: &Arc<G>) {
         let weak = Arc::downgrade(ground);
         let body = move || keep_watch(&weak);
@@ -461,6 +478,7 @@ impl Growth {
         if started.is_err() {
             self.watchdog_backoff.lock().refused(clock::now());
             self.watch.refused();
+            self.look_again(ground);
         }
     }
 }
