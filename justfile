@@ -36,6 +36,10 @@ shuttle filter="shuttle_":
 mutants-loom filter="":
     ci/mutants-loom.sh {{filter}}
 
+# the same for tests/mutants/shuttle
+mutants-shuttle filter="":
+    ci/mutants-shuttle.sh {{filter}}
+
 examples:
     .ci/run five-shapes examples checksum
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Weakens the code one line at a time, in a copy of the tree, and fails if a model does not notice.
 #   ci/mutants-loom.sh [FILTER]      FILTER: part of a line of tests/mutants/*.txt
+#   ci/mutants-shuttle.sh [FILTER]   the same for tests/mutants/shuttle/*.txt
 #
 # A line is `file | old text | new text | test filter`. The old text stands in the file exactly
 # once. A bar of the texts themselves is written as it is or as `\|`; where it leaves a choice, the
@@ -11,23 +12,28 @@ cd "$(dirname "$0")/.."
 root=$PWD
 filter=${1:-}
 seconds=${MUTANT_SECONDS:-300}
-target=${LOOM_TARGET_DIR:-$root/target/loom}
+# set by mutants-shuttle.sh
+models=${MODELS:-loom}
+case $models in
+    loom) target=${LOOM_TARGET_DIR:-$root/target/loom} folder=tests/mutants ;;
+    shuttle) target=${SHUTTLE_TARGET_DIR:-$root/target/shuttle} folder=tests/mutants/shuttle ;;
+esac
 case $target in /*) ;; *) target=$root/$target ;; esac
-work=$root/target/mutants
+work=$root/target/mutants-$models
 tree=$work/tree
 
-fail() { echo "mutants-loom: $*" >&2; exit 2; }
+fail() { echo "mutants-$models: $*" >&2; exit 2; }
 
 shopt -s nullglob
-lists=(tests/mutants/*.txt)
-[ ${#lists[@]} -gt 0 ] || fail "no list in tests/mutants"
+lists=("$folder"/*.txt)
+[ ${#lists[@]} -gt 0 ] || fail "no list in $folder"
 
 rm -rf "$work" && mkdir -p "$tree"
 for entry in *; do
     case $entry in target | fuzz) ;; *) cp -r "$entry" "$tree" ;; esac
 done
 
-export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$target
+export RUSTFLAGS="--cfg $models" CARGO_TARGET_DIR=$target
 log=$work/log
 
 # Builds the models of the copy; the path of the test binary goes to $binary.
@@ -121,5 +127,5 @@ for line in "${lines[@]}"; do
     [ "$verdict" = BROKEN ] && grep -A6 '^error' "$log" | head -n 20
     printf '%s' "$text" >"$tree/$file"
 done
-echo "mutants-loom: $killed killed, $survived survived, $broken do not build"
+echo "mutants-$models: $killed killed, $survived survived, $broken do not build"
 [ $((survived + broken)) -eq 0 ]

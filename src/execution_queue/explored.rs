@@ -35,8 +35,8 @@ fn may_end(error: &JoinError) -> bool {
 /// Bound: one or two workers, three jobs, one of which is a future that is suspended; the drain
 /// begins at any moment after the last was added.
 ///
-/// Must fail when: the end of a job does not keep the pool open for the next one; what keeps it
-/// open is never let go.
+/// Must fail when: the end of a job does not keep the pool open for the next one, or not for one
+/// that is added only then; what keeps it open is never let go.
 #[test]
 fn shuttle_queue_line_runs_in_a_draining_pool() {
     explore(800, TimePasses::InIdleness, || {
@@ -71,8 +71,7 @@ fn shuttle_queue_line_runs_in_a_draining_pool() {
 ///
 /// Bound: two workers, two slots, two places; one thread adds, one cancels, one shuts down.
 ///
-/// Must fail when: what keeps the pool open is never let go, or is put down for a slot that has
-/// gone; a place that is free goes to nobody.
+/// Must fail when: what keeps the pool open is never let go; a place that is free goes to nobody.
 #[test]
 fn shuttle_queue_cancels_meet_a_drain() {
     explore(1_500, TimePasses::InIdleness, || {

@@ -66,8 +66,8 @@ fn end_quietly(pool: ThreadPool, threads: &Threads) {
 /// Bound: three workers at most, two rounds, so that the second finds a pool in which threads are
 /// about to leave; no time may pass in the first.
 ///
-/// Must fail when: a worker that blocks is not counted, or does not look for a successor; nobody
-/// is woken for a push; a retirement does not look again.
+/// Must fail when: nobody is woken for a push, or a parked thread by its token; a worker does not
+/// look again before it sleeps.
 #[test]
 fn shuttle_pool_grows_for_jobs_that_block_each_other() {
     explore(1_500, TimePasses::AtAnyMoment, || {
@@ -96,8 +96,8 @@ fn shuttle_pool_grows_for_jobs_that_block_each_other() {
 ///
 /// Bound: three workers at most, which stay; jobs submitted from two threads.
 ///
-/// Must fail when: the look again before a sleep is gone; a push wakes nobody; the last searcher
-/// does not pass on.
+/// Must fail when: the look again before a sleep is gone; a push wakes nobody; a worker that blocks
+/// is not counted.
 #[test]
 fn shuttle_pool_needs_no_clock_for_announced_waits() {
     explore(1_500, TimePasses::InIdleness, || {
@@ -138,8 +138,7 @@ fn tree(pool: &ThreadPool, depth: u32) -> u32 {
 ///
 /// Bound: two workers at the cap, two trees of three levels, one from outside and one as a job.
 ///
-/// Must fail when: a worker that waits does not run in place what it waits for; the last one to
-/// block does not wake those that are stranded; a push does not.
+/// Must fail when: nobody is woken for a push; a worker does not look again before it sleeps.
 #[test]
 fn shuttle_pool_nested_waits_end_at_the_cap() {
     explore(800, TimePasses::InIdleness, || {
@@ -159,8 +158,8 @@ fn shuttle_pool_nested_waits_end_at_the_cap() {
 ///
 /// Bound: two workers at the cap, five jobs that wait.
 ///
-/// Must fail when: a wait does not look through the chain for what brings it about; a suspended
-/// task of the pool is not polled by the worker that waits for it.
+/// Must fail when: a worker that waits does not run in place what it waits for; the last one to
+/// block does not wake those that are stranded; a worker that blocks is not counted.
 #[test]
 fn shuttle_pool_chained_waits_end_at_the_cap() {
     explore(800, TimePasses::InIdleness, || {
@@ -253,8 +252,8 @@ fn submit_meanwhile(pool: ThreadPool, cancels: bool) {
 ///
 /// Bound: one to three workers, one thread that submits, one that shuts down.
 ///
-/// Must fail when: nobody closes the pool once nothing lives; the pool is closed before the last
-/// job has ended; a push does not look at the phase again.
+/// Must fail when: a worker on its way to sleep does not close the pool; a push does not look at
+/// the phase again.
 #[test]
 fn shuttle_pool_drains_at_any_moment() {
     explore(1_000, TimePasses::AtAnyMoment, || {
@@ -266,6 +265,32 @@ fn shuttle_pool_drains_at_any_moment() {
         assert!(report.completed && report.cancelled == 0);
         join(submitter).unwrap();
         end_quietly(pool, &threads);
+    });
+}
+
+/// Question: a job is admitted, and the pool drains before the job is counted: if it runs, may it
+/// submit as any other?
+///
+/// Bound: one worker that waits for work, one thread that submits, one that shuts down.
+///
+/// Must fail when: a job that is taken from a pool that has ended meanwhile is run.
+#[test]
+fn shuttle_pool_late_job_may_submit() {
+    explore(4_000, TimePasses::InIdleness, || {
+        let threads = Threads::default();
+        let pool = threads.pool(1, 1, Duration::from_secs(60));
+        pool.spawn_blocking(|| ()).wait().unwrap();
+        let at = pool.clone();
+        let submitter = thread::spawn(move || {
+            let below = at.clone();
+            let late = at.spawn_blocking(move || below.spawn_blocking(|| 1));
+            match late.wait() {
+                Ok(below) => assert_eq!(below.wait().unwrap(), 1),
+                Err(error) => assert!(error.is_shut_down(), "{error}"),
+            }
+        });
+        end(pool, &threads, 1);
+        join(submitter).unwrap();
     });
 }
 
@@ -284,9 +309,14 @@ fn shuttle_pool_cancels_what_is_queued_at_any_moment() {
         let (at, own, other) = (pool.clone(), pool.clone(), pool.clone());
         let submitter = thread::spawn(move || submit_meanwhile(at, true));
         let inside = pool.spawn_blocking(move || own.shutdown(Shutdown::Drain).completed);
+        // Nothing but the cancel ends this one.
+        let (kept, handle) = promise::<()>();
+        let stays = pool.spawn(handle);
         let canceller = thread::spawn(move || other.shutdown(Shutdown::CancelQueued));
         assert!(pool.shutdown(Shutdown::Drain).completed);
         assert!(join(canceller).unwrap().completed);
+        assert!(stays.wait().is_err());
+        drop(kept);
         match inside.wait() {
             Ok(completed) => assert!(completed),
             Err(error) => assert!(error.is_cancelled() || error.is_shut_down(), "{error}"),
@@ -319,8 +349,7 @@ fn shuttle_pool_ends_with_its_last_handle() {
 ///
 /// Bound: two jobs behind a gate, in a pool of one thread at first, three at most.
 ///
-/// Must fail when: nothing is done about a backlog from which nothing is taken; the watchdog
-/// sleeps over one.
+/// Must fail when: an alarm does not start the watchdog.
 #[test]
 fn shuttle_pool_grows_for_jobs_that_it_cannot_see() {
     explore(500, TimePasses::AtAnyMoment, || {
