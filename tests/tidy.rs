@@ -656,6 +656,17 @@ fn integration_tests_step_aside_for_models() {
 }
 
 #[test]
+fn unit_tests_step_aside_for_models_and_explorations() {
+    let alone = concat!("all(test, ", "not(loom))");
+    let found = files("src")
+        .into_iter()
+        .filter(|(_, text)| text.contains(alone))
+        .map(|(path, _)| format!("src/{path}: `{alone}` instead of not(any(loom, shuttle))"))
+        .collect();
+    nothing("tests that would be built for shuttle", found);
+}
+
+#[test]
 fn the_changelog_knows_this_version() {
     let page = read(root().join("CHANGELOG.md"));
     let newest = page

@@ -389,7 +389,7 @@ impl fmt::Debug for Closure {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{
         KEEP_ALIVE, MAX_THREADS, STACK_TRIED, Settings, Starter, THREADS_MOST, ThreadPoolBuilder,
