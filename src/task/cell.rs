@@ -14,16 +14,15 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use super::control;
+use super::control::{self, Cancel};
 use super::end;
 use super::id::TaskId;
 use super::run;
-use super::schedule::{Completion, Home, Schedule, WakeKind};
+use super::schedule::{Home, Schedule, WakeKind};
 use super::side::{Chain, Origin, Side};
 use super::span::Span;
 use super::state::{
-    CANCEL, DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, SOURCE, STARTED, Snapshot,
-    WORK,
+    DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, SOURCE, STARTED, Snapshot, WORK,
 };
 use super::unhandled;
 use super::watch::{Callback, Watchers};
@@ -31,7 +30,7 @@ use super::word::Word;
 use crate::base::contain::contained_drop;
 use crate::base::sync::{Arc, Mutex, UnsafeCell};
 use crate::context::Context;
-use crate::join_error::{Family, JoinError};
+use crate::join_error::JoinError;
 
 /// The part of the block that every task has.
 #[repr(C)]
@@ -513,17 +512,6 @@ impl Drop for Freeing {
     }
 }
 
-/// What a cancel achieved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cancel {
-    /// It never ran and never will.
-    Prevented,
-    /// It was told to stop.
-    Requested,
-    /// It was finished already.
-    TooLate,
-}
-
 impl Hold {
     pub(super) fn of(header: &Header) -> Self {
         header.word.turn(|now| ((), Some(now.holder_added())));
@@ -580,7 +568,7 @@ impl Hold {
 
     /// Was it told to stop, or did it end cancelled?
     pub(crate) fn is_cancelled(&self) -> bool {
-        is_cancelled(self.header())
+        control::is_cancelled(self.header())
     }
 
     pub(crate) fn id(&self) -> TaskId {
@@ -707,32 +695,5 @@ pub(super) unsafe fn release_holder(cell: NonNull<Header>) {
     if header.word.turn(Snapshot::holder_gone) == Release::Free {
         // SAFETY: the word says that no reference is left; we were the last (invariant 1).
         unsafe { free(cell) }
-    }
-}
-
-pub(super) fn is_cancelled(header: &Header) -> bool {
-    let now = header.word.load();
-    now.has(CANCEL | PREVENTED) || now.has(DONE) && now.family() == Some(Family::Cancelled)
-}
-
-/// The error of a family that needs no slot.
-pub(super) fn bare(family: Family) -> JoinError {
-    match family {
-        Family::Cancelled => JoinError::cancelled(),
-        Family::Lost => JoinError::lost(),
-        Family::ShutDown => JoinError::shut_down(),
-        Family::TimedOut => JoinError::timed_out(),
-        Family::WouldDeadlock => JoinError::would_deadlock(),
-        Family::Panicked | Family::Failed => JoinError::taken(),
-    }
-}
-
-/// How an outcome of this family is announced.
-pub(super) fn completion(family: Option<Family>) -> Completion {
-    match family {
-        None => Completion::Value,
-        Some(Family::Panicked) => Completion::Panicked,
-        Some(Family::Cancelled) => Completion::Cancelled,
-        Some(_) => Completion::Failed,
     }
 }

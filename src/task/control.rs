@@ -2,12 +2,29 @@
 
 use std::ptr::NonNull;
 
-use super::cell::{Cancel, Header, TaskRef};
+use super::cell::{Header, TaskRef};
 use super::end::end;
 use super::run::{abort, drop_work, schedule};
 use super::schedule::WakeKind;
-use super::state::{Refuse, STARTED, Stop, WORK};
+use super::state::{CANCEL, DONE, PREVENTED, Refuse, STARTED, Stop, WORK};
 use crate::join_error::Family;
+
+/// What a cancel achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cancel {
+    /// It never ran and never will.
+    Prevented,
+    /// It was told to stop.
+    Requested,
+    /// It was finished already.
+    TooLate,
+}
+
+/// Was it told to stop, or did it end cancelled?
+pub(super) fn is_cancelled(header: &Header) -> bool {
+    let now = header.word.load();
+    now.has(CANCEL | PREVENTED) || now.has(DONE) && now.family() == Some(Family::Cancelled)
+}
 
 /// Tells the task to stop.
 pub(super) fn cancel(header: &Header) -> Cancel {

@@ -7,7 +7,7 @@
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use super::cell::{Header, Hold, TaskRef, completion, free, release_holder};
+use super::cell::{Header, Hold, TaskRef, free, release_holder};
 use super::schedule::{Completion, Ended};
 use super::side::Side;
 use super::state::{
@@ -327,4 +327,14 @@ pub(super) unsafe fn resolve<T, S: Side + 'static>(
         }
     }
     Ok(())
+}
+
+/// How an outcome of this family is announced.
+pub(super) fn completion(family: Option<Family>) -> Completion {
+    match family {
+        None => Completion::Value,
+        Some(Family::Panicked) => Completion::Panicked,
+        Some(Family::Cancelled) => Completion::Cancelled,
+        Some(_) => Completion::Failed,
+    }
 }

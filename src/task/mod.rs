@@ -73,7 +73,7 @@ mod word;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
 
-pub use cell::Cancel;
+pub use control::Cancel;
 pub use id::TaskId;
 pub use schedule::Completion;
 pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};

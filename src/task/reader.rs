@@ -5,15 +5,15 @@ use std::marker::PhantomData;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
-use super::cell::{Cancel, Header, Hold, bare, is_cancelled};
-use super::control;
+use super::cell::{Header, Hold};
+use super::control::{self, Cancel};
 use super::end;
 use super::id::TaskId;
 use super::schedule::Schedule;
 use super::side::{Chain, Origin};
 use super::state::{DONE, STARTED, Snapshot, TAKEN, Take};
 use crate::base::sync::Arc;
-use crate::join_error::JoinError;
+use crate::join_error::{Family, JoinError};
 
 /// The reading half, without its public clothes.
 pub(crate) struct Reader<T> {
@@ -116,7 +116,7 @@ impl<T> Reader<T> {
 
     /// Was it told to stop, or did it end cancelled?
     pub(crate) fn is_cancelled(&self) -> bool {
-        is_cancelled(self.header())
+        control::is_cancelled(self.header())
     }
 
     pub(crate) fn is_consumed(&self) -> bool {
@@ -174,5 +174,17 @@ impl<T> fmt::Debug for Reader<T> {
             .field("id", &header.id)
             .field("state", &header.word.peek())
             .finish()
+    }
+}
+
+/// The error of a family that needs no slot.
+pub(super) fn bare(family: Family) -> JoinError {
+    match family {
+        Family::Cancelled => JoinError::cancelled(),
+        Family::Lost => JoinError::lost(),
+        Family::ShutDown => JoinError::shut_down(),
+        Family::TimedOut => JoinError::timed_out(),
+        Family::WouldDeadlock => JoinError::would_deadlock(),
+        Family::Panicked | Family::Failed => JoinError::taken(),
     }
 }
