@@ -27,7 +27,7 @@ fn shuttle_bridge_cancel_meets_a_round() {
         let (kept, handle) = promise::<u32>();
         let (told, cancelled) = promise::<bool>();
         let task = pool.spawn(async move {
-            let inner = async_to_sync(move || async move { handle.await });
+            let inner = async_to_sync(move || handle);
             let call = move || told.resolve(inner.call().is_err_and(|error| error.is_cancelled()));
             sync_to_async(call).await
         });

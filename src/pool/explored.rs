@@ -130,7 +130,8 @@ fn tree(pool: &ThreadPool, depth: u32) -> u32 {
     let (left, right) = (pool.clone(), pool.clone());
     let left = pool.spawn_blocking(move || tree(&left, depth - 1));
     let right = pool.spawn_blocking(move || tree(&right, depth - 1));
-    left.wait().unwrap() + right.wait().unwrap()
+    let leaves = |below: JoinHandle<u32>| below.wait().expect("the pool runs all of them");
+    leaves(left) + leaves(right)
 }
 
 /// Question: jobs that wait for jobs of the same pool, which may have no thread more: do they all
@@ -215,7 +216,7 @@ fn submit_meanwhile(pool: ThreadPool, cancels: bool) {
     let (at, deep) = (pool.clone(), pool.clone());
     let leaves = pool.submit(move || at.spawn_blocking(|| 1));
     let waits = pool.submit(move || deep.spawn_blocking(|| 2).wait());
-    let task = pool.spawn(async move { handle.await });
+    let task = pool.spawn(handle);
     // A job that is refused goes at once, and the promise with it.
     let ends = pool.submit(move || promise.resolve(3).is_ok()).ok();
     drop(pool);
