@@ -47,15 +47,9 @@ impl Shares {
 /// Runs one turn; says how many things it did. Zero: nothing can be done now.
 pub(super) fn turn(core: &Core, timers: &Timers, shares: Shares) -> usize {
     let fired = timers.fire_due(shares.timers);
-    let waiting = core.ready.borrow().len();
-    let backlog = run_ready(core, shares.ready.min(core.backlog.get()));
+    let (backlog, behind) = run_backlog(core, shares.ready);
     core.shared.inbox.take(&mut core.arrived.borrow_mut());
     let arrived = run_arrived(core, shares.arrived);
-    // What the backlog has queued, itself again perhaps, waits for the next turn.
-    let behind = match backlog {
-        0 => shares.ready,
-        _ => waiting.saturating_sub(backlog).min(shares.ready - backlog),
-    };
     let ready = backlog + run_ready(core, behind);
     let lanes = (0..shares.lanes)
         .take_while(|_| deferred::run_one() || run_lane_job())
@@ -70,6 +64,19 @@ pub(super) fn pass(core: &Core) {
     let backlog = run_ready(core, core.backlog.get());
     run_arrived(core, usize::MAX);
     run_ready(core, ready - backlog);
+}
+
+/// Runs the backlog, up to `share`. Says how many that were, and how many may run behind what has
+/// arrived: what the backlog has queued, itself again perhaps, waits for the next turn.
+#[inline]
+fn run_backlog(core: &Core, share: usize) -> (usize, usize) {
+    let backlog = core.backlog.get();
+    if backlog == 0 {
+        return (0, share);
+    }
+    let waiting = core.ready.borrow().len();
+    let ran = run_ready(core, share.min(backlog));
+    (ran, waiting.saturating_sub(ran).min(share - ran))
 }
 
 /// Runs what is ready now, up to `share`; what comes meanwhile waits.
