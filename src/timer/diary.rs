@@ -26,6 +26,8 @@
 //!    is added meanwhile wakes the task that is being polled, and nobody else until that is over.
 //! 3. A watch ends (`None`) in a critical section that saw no deadline, or the worker resting. It
 //!    passes through the lock before it begins anything again, and then sees that in `watched`.
+//!    Where the driver has no thread, nothing is pending when the worker goes away: all has been
+//!    woken, to look for itself.
 //! 4. No more than one watch waits with the driver: the one in `watch`.
 //! 5. Wakers are called and dropped outside the lock. Locks are taken in the order diary, driver.
 //!
@@ -34,7 +36,7 @@
 //! `next` and `watched` are copies of what stands behind the lock, for the worker's looks without
 //! it. All accesses are Relaxed: the worker's own changes it sees; of those by the driver's thread
 //! it misses, until it takes the lock, that something was fired (a look finds nothing) or that a
-//! watch was set anew (it sets one itself).
+//! watch was set anew (it sets one itself). `refused` is the worker's own.
 
 #![forbid(unsafe_code)]
 
@@ -42,7 +44,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::base::clock;
-use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Arc, Mutex};
 use crate::timer::agenda::Agenda;
 use crate::timer::driver::{Driver, HandedOver, wake_all};
@@ -102,6 +104,8 @@ pub(super) struct Diary {
     next: AtomicU64,
     /// When the watch comes.
     watched: AtomicU64,
+    /// It will not: the driver has no thread.
+    refused: AtomicBool,
     /// Where the nanoseconds of both are counted from.
     origin: Instant,
     post: Post,
@@ -124,11 +128,10 @@ struct Aftermath {
 }
 
 impl Aftermath {
-    fn finish(self) {
+    /// False if nobody will come for the watch.
+    fn finish(self) -> bool {
         drop(self.stale.and_then(|entry| entry.release()));
-        if let Some(driver) = self.driver {
-            driver.finish();
-        }
+        self.driver.is_none_or(HandedOver::finish)
     }
 }
 
@@ -148,6 +151,7 @@ impl Diary {
             }),
             next: AtomicU64::new(NEVER),
             watched: AtomicU64::new(NEVER),
+            refused: AtomicBool::new(false),
             origin: clock::now(),
             post,
         })
@@ -186,7 +190,9 @@ impl Diary {
     #[inline]
     pub(super) fn see_to(self: &Arc<Self>, busy: Busy) {
         let next = self.next.load(Ordering::Relaxed);
-        if wants_watch(next, self.watched.load(Ordering::Relaxed), busy) {
+        // A poll does not ask again for what was refused: the question takes a while.
+        let is_alone = || busy == Busy::Away && next != NEVER && self.is_refused();
+        if wants_watch(next, self.watched.load(Ordering::Relaxed), busy) || is_alone() {
             self.set_watch(busy);
         }
     }
@@ -196,7 +202,26 @@ impl Diary {
         let mut state = self.state.lock();
         let aftermath = self.watch_from(&mut state, busy.grace());
         drop(state);
-        aftermath.finish();
+        let is_refused = !aftermath.finish();
+        self.refused.store(is_refused, Ordering::Relaxed);
+        if is_refused && busy == Busy::Away {
+            self.give_up();
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The worker may not come back and nobody will come for it: all look for themselves, on
+    /// other workers if there are any.
+    fn give_up(&self) {
+        let mut early = Vec::new();
+        let mut state = self.state.lock();
+        state.agenda.take_early(&mut early);
+        self.note_next(&mut state);
+        drop(state);
+        wake_all(&mut early);
     }
 
     /// The worker is about to sleep, until this instant at the latest.
@@ -234,7 +259,8 @@ impl Diary {
             _ => Aftermath::default(),
         };
         drop(state);
-        Aftermath { stale, ..aftermath }.finish();
+        // Served: this is the driver's thread.
+        let _is_served = Aftermath { stale, ..aftermath }.finish();
         wake_all(&mut due);
     }
 
@@ -251,7 +277,8 @@ impl Diary {
         }
         self.note_next(&mut state);
         drop(state);
-        aftermath.finish();
+        // Refused, the driver has woken early what it took over.
+        let _is_served = aftermath.finish();
     }
 
     /// Sets a watch for `grace` after the first deadline.
@@ -295,9 +322,11 @@ impl Wake for Diary {
 mod tests {
     use super::{Busy, Diary, HandedOver, NEVER, OVERDUE, POLL_GRACE, Post, nanos, wants_watch};
     use crate::timer::agenda::Agenda;
+    use crate::timer::driver::Driver;
     use crate::timer::entry::{Entry, Keeper};
     use crate::timer::heap::Due;
     use std::cell::RefCell;
+    use std::io;
     use std::sync::{Arc, mpsc};
     use std::task::Waker;
     use std::time::{Duration, Instant};
@@ -419,6 +448,27 @@ mod tests {
         let entry = Agenda::new(Keeper::Driver).add(Due::At(at), watch, true);
         POSTED.with(|posted| posted.borrow_mut().push(entry.clone()));
         (entry, None)
+    }
+
+    /// The watch of a driver whose thread the system refuses.
+    fn refuse(at: Instant, watch: Waker) -> (Arc<Entry>, Option<HandedOver>) {
+        let driver = Driver::new(|_| Err(io::ErrorKind::WouldBlock.into()), SOON);
+        let (entry, rest) = driver.put(Due::At(at), watch, true);
+        (entry, Some(rest))
+    }
+
+    #[test]
+    fn without_a_driver_nothing_is_pending_when_the_worker_goes_away() {
+        let (to, from) = mpsc::channel();
+        let diary = Diary::with(refuse);
+        let far = Instant::now() + Duration::from_secs(3_600);
+        diary.add(Due::At(far), tell(&to, 1));
+        diary.see_to(Busy::Polling);
+        assert!(from.try_recv().is_err(), "a poll comes back");
+        diary.see_to(Busy::Away);
+        assert_eq!(from.try_recv().expect("it looks for itself").0, 1);
+        assert!(diary.is_empty());
+        diary.close();
     }
 
     #[test]

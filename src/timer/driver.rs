@@ -93,7 +93,7 @@ fn duty(thread: Presence, next: Option<Instant>) -> Duty {
 }
 
 impl Driver {
-    fn new(start: Start, linger: Duration) -> Arc<Self> {
+    pub(super) fn new(start: Start, linger: Duration) -> Arc<Self> {
         let agenda = Agenda::new(Keeper::Driver);
         Arc::new(Self {
             home: agenda.home().clone(),
@@ -143,7 +143,8 @@ impl Driver {
 
     pub(super) fn add(self: &Arc<Self>, due: Due, waker: Waker, strict: bool) -> Arc<Entry> {
         let (entry, rest) = self.put(due, waker, strict);
-        rest.finish();
+        // If it is refused, whoever may be woken early has been.
+        let _is_served = rest.finish();
         entry
     }
 
@@ -166,7 +167,8 @@ impl Driver {
         HandedOver(self.clone(), state.changed())
     }
 
-    fn discharge(self: &Arc<Self>, duty: Duty) {
+    /// False if there is no thread to be had.
+    fn discharge(self: &Arc<Self>, duty: Duty) -> bool {
         match duty {
             Duty::Nothing => {}
             Duty::Notify => {
@@ -175,9 +177,11 @@ impl Driver {
             Duty::Start => {
                 if (self.start)(self.clone()).is_err() {
                     self.refused();
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn refused(&self) {
@@ -237,8 +241,9 @@ impl State {
 pub(super) struct HandedOver(Arc<Driver>, Duty);
 
 impl HandedOver {
-    pub(super) fn finish(self) {
-        self.0.discharge(self.1);
+    /// False if there is no thread to be had: what is strict has nobody who comes for it.
+    pub(super) fn finish(self) -> bool {
+        self.0.discharge(self.1)
     }
 }
 

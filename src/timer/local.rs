@@ -195,7 +195,8 @@ impl Timers {
         }
         let handed_over = Driver::with(|driver| driver.take_over(&mut agenda));
         drop(agenda);
-        handed_over.finish();
+        // Refused, the driver has woken early what it took over.
+        let _is_served = handed_over.finish();
     }
 }
 
