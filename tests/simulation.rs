@@ -347,7 +347,9 @@ fn a_start_hook_that_panics_leaves_no_pinned_task_behind() {
                 assert!(simulation::elapsed() < Duration::from_secs(3600));
             }
         }
-        jobs.map(|job| drop(job.wait()));
+        for job in jobs {
+            drop(job.wait());
+        }
         assert!(pool.shutdown(Shutdown::Drain).completed);
         assert_eq!(drops.live(), 0);
     });

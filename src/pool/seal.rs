@@ -296,7 +296,8 @@ mod models {
             let close = |(seal, live): &(Seal, AtomicUsize)| {
                 while live.load(Ordering::Relaxed) == 0 && seal.advance(Phase::Ending) {
                     if live.load(Ordering::Relaxed) == 0 {
-                        return drop(seal.advance(Phase::Closed));
+                        let _ = seal.advance(Phase::Closed);
+                        return;
                     }
                     seal.go_on();
                 }

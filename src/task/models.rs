@@ -330,7 +330,7 @@ fn loom_task_wake_races_cancel() {
     bounded(3, || {
         let queue = Queue::new();
         let (mut reader, slot) = suspended(&queue, Tracked::new(7));
-        let waker = slot.lock().as_ref().unwrap().clone();
+        let waker = slot.lock().as_ref().expect("it was polled").clone();
         let waking = thread::spawn(move || waker.wake());
         let hold = reader.hold();
         let canceller = thread::spawn(move || hold.cancel());
@@ -420,7 +420,7 @@ fn a_wake_reaches_the_helping_reader(wake: fn(Waker, Arc<Queue>)) {
     bounded(2, move || {
         let queue = Queue::new();
         let (mut reader, slot) = suspended(&queue, ());
-        let waker = slot.lock().as_ref().unwrap().clone();
+        let waker = slot.lock().clone().expect("it was polled");
         let theirs = queue.clone();
         let waking = thread::spawn(move || wake(waker, theirs));
         let parking = Parking::current();
@@ -432,8 +432,9 @@ fn a_wake_reaches_the_helping_reader(wake: fn(Waker, Arc<Queue>)) {
             None,
         );
         helper.withdraw_help();
-        reader.take().expect("it has ended").unwrap();
-        waking.join().unwrap();
+        let outcome = reader.take().expect("it has ended");
+        outcome.expect("it does not panic");
+        waking.join().expect("it does not panic");
         drop(slot.lock().take());
         queue.0.lock().clear();
     });

@@ -328,7 +328,8 @@ fn promises() -> impl Iterator<Item = Snapshot> {
         let counts = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 2), (1, 3)];
         let failed = Snapshot(0).with_family(Some(Family::Failed)).0;
         counts.into_iter().flat_map(move |(drivers, holders)| {
-            [word, word | failed].map(|word| Snapshot(word | drivers * DRIVER | holders * HOLDER))
+            [word, word | failed]
+                .map(|word| Snapshot(word | (drivers * DRIVER) | (holders * HOLDER)))
         })
     })
 }

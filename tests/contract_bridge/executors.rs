@@ -297,7 +297,7 @@ fn a_cancel_before_the_start_drops_what_was_given() {
     let task = exec_in_executor_async(Some(&*shelf), move || async move { drop(b) });
     let task = task.expect("taken");
     let ran = Diary::<()>::new();
-    assert_eq!(job.cancel(), portage::promise::Cancel::Prevented);
+    assert_eq!(job.cancel(), Cancel::Prevented);
     assert_eq!(task.cancel(), Cancel::Prevented);
     assert_eq!(drops.live(), 0);
     shelf.run_all();
