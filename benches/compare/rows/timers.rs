@@ -31,7 +31,7 @@ fn enter(name: &str, _: Effort) -> Box<dyn Contender> {
         let pool = Portage::new(Some(2)).0;
         return Box::new(move || {
             let tasks: Vec<_> = durations()
-                .map(|time| pool.spawn(lateness(time, portage::time::sleep(time))))
+                .map(|time| pool.spawn(lateness(due(time), portage::time::sleep(time))))
                 .collect();
             summary(tasks.into_iter().map(|task| task.wait().expect("it ends")))
         });
@@ -40,7 +40,7 @@ fn enter(name: &str, _: Effort) -> Box<dyn Contender> {
     Box::new(move || {
         let entered = runtime.enter();
         let tasks: Vec<_> = durations()
-            .map(|time| runtime.spawn(lateness(time, tokio::time::sleep(time))))
+            .map(|time| runtime.spawn(lateness(due(time), tokio::time::sleep(time))))
             .collect();
         drop(entered);
         summary(
@@ -56,12 +56,17 @@ fn durations() -> impl Iterator<Item = Duration> {
     (0..SLEEPS).map(|n| Duration::from_micros(1_000 + n * 7_919 % 9_000))
 }
 
-/// How much later than it was to end did it?
-async fn lateness(time: Duration, sleep: impl Future) -> Duration {
-    // The clock of the sleep started when it was made, before this first poll.
-    let start = Instant::now();
+/// When a sleep that is made now is to end.
+fn due(time: Duration) -> Instant {
+    Instant::now() + time
+}
+
+/// How much later than it could have ended did it? Not before its task was polled once: how long
+/// that takes is no matter of timers.
+async fn lateness(due: Instant, sleep: impl Future) -> Duration {
+    let earliest = due.max(Instant::now());
     sleep.await;
-    start.elapsed().saturating_sub(time)
+    Instant::now().saturating_duration_since(earliest)
 }
 
 fn summary(late: impl Iterator<Item = Duration>) -> Sample {
