@@ -26,6 +26,7 @@ fuzz() { # FOLDER TARGET NAME [libFuzzer arguments]
 
 # A worker judges the room on its stack by the address of a local; with this on, locals lie elsewhere.
 export ASAN_OPTIONS=detect_stack_use_after_return=0:${ASAN_OPTIONS:-}
+export LSAN_OPTIONS=suppressions=$PWD/ci/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}
 
 failed=0
 echo "the engine is libFuzzer, guided by the coverage that $(rustc --version) gives it"

@@ -34,5 +34,6 @@ fi
 mkdir -p "corpus/$target" "artifacts/$target"
 # A worker judges the room on its stack by the address of a local; with this on, locals lie elsewhere.
 export ASAN_OPTIONS=detect_stack_use_after_return=0:${ASAN_OPTIONS:-}
+export LSAN_OPTIONS=suppressions=$PWD/../ci/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}
 exec "$built/$target" -artifact_prefix="artifacts/$target/" -timeout=10 -rss_limit_mb=2048 \
     -max_len=256 -print_final_stats=1 "$@" "corpus/$target"

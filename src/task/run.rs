@@ -11,7 +11,7 @@ use super::current;
 use super::end::{self, Placed, end, finish, place};
 use super::schedule::WakeKind;
 use super::side::Side;
-use super::state::{Claim, HELPED, Release, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
+use super::state::{Claim, HELPED, RUNNING, Release, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
 use super::typed::Typed;
 use super::unhandled;
 use super::waker;
@@ -79,7 +79,11 @@ pub(super) fn run(task: TaskRef) {
 pub(super) fn run_once(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
     if header.vtable.is_far != (false, false) && !may_run_here(header) {
-        schedule(task, WakeKind::Woken);
+        // Whoever is running it needs no queue for it, and may not even have settled: then this
+        // one would be its home, and have it back at once, and again.
+        if !header.word.load().has(RUNNING) {
+            schedule(task, WakeKind::Woken);
+        }
         return None;
     }
     let claim = header.word.turn_own(Snapshot::claim);
