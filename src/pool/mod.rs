@@ -544,7 +544,7 @@ impl ThreadPool {
         ShutdownReport {
             completed,
             cancelled,
-            stuck: if completed {
+            stuck: if completed || shared.is_left_behind() {
                 Vec::new()
             } else {
                 shared.stuck()

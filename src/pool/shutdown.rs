@@ -84,6 +84,11 @@ impl Shared {
     pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> usize {
         // Ordering: Release pairs with `is_stopped`.
         self.stopped.store(true, Ordering::Release);
+        if self.is_left_behind() {
+            // The parent's threads may have held any of its locks at the fork; what is queued
+            // is lost anyhow.
+            return 0;
+        }
         match mode {
             Shutdown::Drain => {
                 if self.seal.advance(Phase::Drain) {
