@@ -58,6 +58,10 @@ const STAMP_EVERY: u32 = 16;
 /// Tasks that take longer each have the clock read for each.
 const SHORT: Duration = Duration::from_micros(2);
 
+/// A worker that may not leave yet rests so long at least before it asks again: a keep-alive of
+/// nothing must not keep it awake.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
+
 /// What the core has on top of twice the keep-alive, which may be zero.
 const CORE_STAYS: Duration = Duration::from_millis(100);
 
@@ -478,6 +482,7 @@ impl Worker {
         let index = self.seat.index;
         let idle = &self.shared.idle;
         let mut searching = idle.start_search();
+        let mut least = Duration::ZERO;
         loop {
             if searching {
                 self.shared.called.answered();
@@ -498,7 +503,7 @@ impl Worker {
                 idle.rejoin(index);
                 continue;
             }
-            match self.park() {
+            match self.park(least) {
                 Woken::Claimed => {}
                 Woken::Called => idle.rejoin(index),
                 Woken::Rested => {
@@ -506,6 +511,7 @@ impl Worker {
                         if self.may_retire() {
                             return Next::Leave { retired: true };
                         }
+                        least = ASK_AGAIN;
                         searching = idle.start_search();
                     }
                 }
@@ -540,11 +546,12 @@ impl Worker {
         leave || self.seat.called.load(Ordering::Acquire)
     }
 
-    /// Parks until the worker is claimed or something else comes up.
-    fn park(&self) -> Woken {
+    /// Parks until the worker is claimed or something else comes up, or it has rested for its
+    /// keep-alive, and for `least`.
+    fn park(&self, least: Duration) -> Woken {
         self.seat.pulse.turn(Doing::Resting);
         self.resting.set(true);
-        let woken = self.park_until_woken(self.keeper.rest());
+        let woken = self.park_until_woken(self.keeper.rest(), least);
         self.keeper.rise();
         self.resting.set(false);
         self.seat.pulse.turn(Doing::Looking);
@@ -552,8 +559,8 @@ impl Worker {
     }
 
     /// `kept` is the next deadline of the diary.
-    fn park_until_woken(&self, kept: Option<Instant>) -> Woken {
-        let rest = self.rest_until();
+    fn park_until_woken(&self, kept: Option<Instant>, least: Duration) -> Woken {
+        let rest = self.rest_until(least);
         loop {
             if self.shared.idle.is_claimed(self.seat.index) {
                 return Woken::Claimed;
@@ -582,7 +589,7 @@ impl Worker {
     ///
     /// The extra ones have the higher indices. One of the lower leaves only long after them, in
     /// the place of an extra one that cannot, because it has pinned tasks or is blocked.
-    fn rest_until(&self) -> Option<Instant> {
+    fn rest_until(&self, least: Duration) -> Option<Instant> {
         let settings = &self.shared.settings;
         // Ordering: Acquire, as in `duty`.
         if self.shared.census.now().threads() <= settings.core
@@ -595,7 +602,7 @@ impl Worker {
         if self.seat.index < settings.core {
             time = time.saturating_mul(2).saturating_add(CORE_STAYS);
         }
-        clock::now().checked_add(time)
+        clock::now().checked_add(time.max(least))
     }
 
     /// The keep-alive has run out and nobody counts on this worker: may it leave?
