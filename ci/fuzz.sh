@@ -16,7 +16,9 @@ fuzz() { # FOLDER TARGET NAME [libFuzzer arguments]
     local folder=$1 target=$2 name=$3 code=0
     shift 3
     mkdir -p "$found/$name" "fuzz/artifacts/$target" "fuzz/corpus/$target"
-    "$folder/$target" -artifact_prefix="fuzz/artifacts/$target/" -timeout=10 -rss_limit_mb=2048 \
+    # The same random numbers every time, so that red says something about the change; `just fuzz` has
+    # others, and looks for what nobody knows of.
+    "$folder/$target" -seed=1 -artifact_prefix="fuzz/artifacts/$target/" -timeout=10 -rss_limit_mb=2048 \
         -max_len=256 -max_total_time="$seconds" "$@" "$found/$name" "fuzz/corpus/$target" >"$log" 2>&1 || code=$?
     local runs
     runs=$(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log")
