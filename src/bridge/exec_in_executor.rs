@@ -60,11 +60,11 @@ where
 
 /// Creates a future on an executor's thread and drives it there, in the current context.
 ///
-/// The future need not be `Send`. The executor is chosen as in [`exec_in_executor`]. A pool
-/// drives the future on the loop of the worker that created it and does not hold the worker
-/// while the future is suspended; a [`LoopHandle`](crate::LoopHandle) drives it as one of its
-/// tasks. Any other executor gets a job that drives the future to its end, until it is cancelled, or
-/// until nobody can wake it any more (`is_lost`).
+/// The future need not be `Send`. The executor is chosen as in [`exec_in_executor`]. A pool drives
+/// the future on the loop of the worker that created it and does not hold the worker while the
+/// future is suspended; a [`LoopHandle`](crate::LoopHandle) drives it as one of its tasks. Any
+/// other executor gets a job that drives the future to its end, until it is cancelled, or until
+/// nobody can wake it any more (`is_lost`).
 ///
 /// # Errors
 ///

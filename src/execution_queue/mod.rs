@@ -161,10 +161,11 @@ impl AsyncExecutionQueue {
 
     /// Adds an async job, and waits for room.
     ///
-    /// `create` runs where the job starts; its future need not be `Send` and is driven there:
-    /// on a pool by the loop of that worker, which is not held while the future is suspended,
-    /// on an event loop as one of its tasks, elsewhere by a job that drives it to its end, or until
-    /// nobody can wake it any more (`is_lost`). The job has its place, and counts for the concurrency, until the future is done.
+    /// `create` runs where the job starts; its future need not be `Send` and is driven there: on a
+    /// pool by the loop of that worker, which is not held while the future is suspended, on an
+    /// event loop as one of its tasks, elsewhere by a job that drives it to its end, until it is
+    /// cancelled, or until nobody can wake it any more (`is_lost`). The job has its place, and
+    /// counts for the concurrency, until the future is done.
     ///
     /// # Errors
     ///

@@ -17,11 +17,11 @@
 //! that runs it.
 
 // `builder` asks for a pool, `shared` is its state, `caller` who submits, `called` since when a
-// woken worker is awaited, `worker` a thread's life, `seat` what others see of a worker, `guard` who looks
-// after one, `home` what tasks see of the pool. `census` and `seal` are its two words. `elastic`, `evidence`, `growth` and `watchdog`
-// decide on threads, `registry` knows the suspended tasks, `stranded` the workers that nobody else
-// can help, `shutdown` and `metrics` are what their names say. Who wakes whom is decided in
-// `crate::idle`.
+// woken worker is awaited, `worker` a thread's life, `seat` what others see of a worker, `guard`
+// who looks after one, `home` what tasks see of the pool. `census` and `seal` are its two words.
+// `elastic`, `evidence`, `growth` and `watchdog` decide on threads, `registry` knows the suspended
+// tasks, `stranded` the workers that nobody else can help, `shutdown` and `metrics` are what their
+// names say. Who wakes whom is decided in `crate::idle`.
 
 #![forbid(unsafe_code)]
 

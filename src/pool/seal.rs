@@ -28,10 +28,10 @@
 //!
 //! A push that was admitted by an open pool may be counted and pushed after all else has ended and
 //! somebody has seen that; and what the late job submits shall be taken like that of any other. So
-//! the end is looked at twice, with [`Ending`](Phase::Ending) and a fence in between: if the
-//! second look does not see the count, whoever takes the job sees `Ending` or `Closed`. Under `Ending`
-//! the taker goes back to `Drain` ([`Seal::may_run`]), so that the end comes to nothing; a job
-//! that is taken from a closed pool does not run.
+//! the end is looked at twice, with [`Ending`](Phase::Ending) and a fence in between: if the second
+//! look does not see the count, whoever takes the job sees `Ending` or `Closed`. Under `Ending` the
+//! taker goes back to `Drain` ([`Seal::may_run`]), so that the end comes to nothing; a job that is
+//! taken from a closed pool does not run.
 
 #![forbid(unsafe_code)]
 

@@ -541,8 +541,8 @@ mod models {
     /// Question: is every timer fired, once, of a worker that sleeps for a while and then begins
     /// something that never ends, whenever the watches come, and is there a watch for the rest?
     ///
-    /// Bound: two timers and one for later, one sleep in between; one watch that comes at any time, and those that
-    /// are set at the end. Every interleaving.
+    /// Bound: two timers and one for later, one sleep in between; one watch that comes at any time,
+    /// and those that are set at the end. Every interleaving.
     ///
     /// Must fail when: a watch that has come is still believed in; a worker that is up again counts
     /// as asleep; nothing is set before the worker begins; a watch that leaves something behind

@@ -301,7 +301,8 @@ impl Bookkeeper {
         self.due.replace(due);
     }
 
-    /// The worker is about to sleep, until this instant at the latest; [`Bookkeeper::rise`] ends it.
+    /// The worker is about to sleep, until this instant at the latest; [`Bookkeeper::rise`] ends
+    /// it.
     pub(crate) fn rest(&self) -> Option<Instant> {
         if self.is_empty() {
             return None;
