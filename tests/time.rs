@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -99,29 +100,51 @@ fn a_sleep_ends_on_a_pool_worker_in_every_kind_of_work() {
     });
 }
 
+/// One deadline for all, further off each time, until nobody has come after it: who does need not
+/// sleep, and has no place among those who do.
+fn who_ends_when(round: impl Fn(Instant) -> Vec<(usize, bool)>) -> Vec<usize> {
+    (0..)
+        .map(|doubled| round(Instant::now() + Duration::from_millis(20 << doubled)))
+        .find(|ends| ends.iter().all(|(_, slept)| *slept))
+        .map(|ends| ends.into_iter().map(|(n, _)| n).collect())
+        .unwrap()
+}
+
+/// Whether there was anything to wait for.
+async fn slept_until(deadline: Instant) -> bool {
+    let mut asleep = pin!(sleep_until(deadline));
+    let slept = poll_fn(|cx| Poll::Ready(asleep.as_mut().poll(cx).is_pending())).await;
+    if slept {
+        asleep.await;
+    }
+    slept
+}
+
 #[test]
 fn equal_deadlines_end_in_order_of_registration() {
     guarded(|| {
         let event_loop = EventLoop::new();
-        let order = Rc::new(RefCell::new(Vec::new()));
-        let deadline = Instant::now() + Duration::from_millis(20);
-        let tasks: Vec<_> = (0..500)
-            .map(|n| {
-                let order = order.clone();
-                event_loop.spawn_local(async move {
-                    sleep_until(deadline).await;
-                    order.borrow_mut().push(n);
+        let ends = who_ends_when(|deadline| {
+            let ends = Rc::new(RefCell::new(Vec::new()));
+            let tasks: Vec<_> = (0..500)
+                .map(|n| {
+                    let ends = ends.clone();
+                    event_loop.spawn_local(async move {
+                        let slept = slept_until(deadline).await;
+                        ends.borrow_mut().push((n, slept));
+                    })
                 })
-            })
-            .collect();
-        event_loop
-            .run_until_complete(async {
-                for task in tasks {
-                    task.await.unwrap();
-                }
-            })
-            .unwrap();
-        assert_eq!(*order.borrow(), (0..500).collect::<Vec<_>>());
+                .collect();
+            event_loop
+                .run_until_complete(async {
+                    for task in tasks {
+                        task.await.unwrap();
+                    }
+                })
+                .unwrap();
+            ends.take()
+        });
+        assert_eq!(ends, (0..500).collect::<Vec<_>>());
     });
 }
 
@@ -460,19 +483,21 @@ fn equal_deadlines_of_a_worker_s_tasks_end_in_order_of_registration() {
             .max_threads(1)
             .build()
             .unwrap();
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let deadline = Instant::now() + Duration::from_millis(20);
-        let tasks: Vec<_> = (0..500)
-            .map(|n| {
-                let order = order.clone();
-                pool.spawn(async move {
-                    sleep_until(deadline).await;
-                    order.lock().unwrap().push(n);
+        let ends = who_ends_when(|deadline| {
+            let ends = Arc::new(Mutex::new(Vec::new()));
+            let tasks: Vec<_> = (0..500)
+                .map(|n| {
+                    let ends = ends.clone();
+                    pool.spawn(async move {
+                        let slept = slept_until(deadline).await;
+                        ends.lock().unwrap().push((n, slept));
+                    })
                 })
-            })
-            .collect();
-        tasks.into_iter().for_each(|task| task.wait().unwrap());
-        assert_eq!(*order.lock().unwrap(), (0..500).collect::<Vec<_>>());
+                .collect();
+            tasks.into_iter().for_each(|task| task.wait().unwrap());
+            mem::take(&mut *ends.lock().unwrap())
+        });
+        assert_eq!(ends, (0..500).collect::<Vec<_>>());
     });
 }
 

@@ -29,7 +29,9 @@
 //!    Where the driver has no thread, nothing is pending when the worker goes away: all has been
 //!    woken, to look for itself.
 //! 4. No more than one watch waits with the driver: the one in `watch`.
-//! 5. Wakers are called and dropped outside the lock. Locks are taken in the order diary, driver.
+//! 5. What is due at one instant is taken out at once, by the worker or by the driver: what both
+//!    have woken stands in two lines, and equal deadlines would not end in their order.
+//! 6. Wakers are called and dropped outside the lock. Locks are taken in the order diary, driver.
 //!
 //! # Ordering
 //!
@@ -50,9 +52,6 @@ use crate::timer::agenda::Agenda;
 use crate::timer::driver::{Driver, HandedOver, wake_all};
 use crate::timer::entry::{Entry, Home, Keeper};
 use crate::timer::heap::Due;
-
-/// At most so many wakers are called between two looks at the diary.
-const FIRED_MAX: usize = 256;
 
 /// What has been due for so long is fired in the worker's place: its own look comes within
 /// sixteen short polls, and the kernel wakes it up to fifty microseconds late.
@@ -179,10 +178,10 @@ impl Diary {
         entry
     }
 
-    /// Takes out what is due at `now`, in order. More may be left.
+    /// Takes out what is due at `now`, in order.
     pub(super) fn take_due(&self, now: Instant, due: &mut Vec<Waker>) {
         let mut state = self.state.lock();
-        state.agenda.take_due(now, FIRED_MAX, due);
+        state.agenda.take_due(now, usize::MAX, due);
         self.note_next(&mut state);
     }
 
@@ -247,7 +246,7 @@ impl Diary {
         let mut grace = POLL_GRACE;
         if !state.resting {
             if let Some(overdue) = now.checked_sub(OVERDUE) {
-                state.agenda.take_due(overdue, FIRED_MAX, &mut due);
+                state.agenda.take_due(overdue, usize::MAX, &mut due);
             }
             if !due.is_empty() {
                 grace = OVERDUE;
@@ -384,6 +383,17 @@ mod tests {
         }
         assert!(diary.is_empty());
         assert!(!is_watched(&diary), "nothing was begun");
+    }
+
+    #[test]
+    fn equal_deadlines_are_taken_out_at_once() {
+        let (diary, now) = (Diary::new(), Instant::now());
+        for _ in 0..1_000 {
+            diary.add(Due::At(now), Waker::noop().clone());
+        }
+        let mut due = Vec::new();
+        diary.take_due(now, &mut due);
+        assert_eq!(due.len(), 1_000);
     }
 
     #[test]
