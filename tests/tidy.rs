@@ -75,6 +75,10 @@ const BEHIND_THE_DOOR: &[&str] = &[
 /// Files and folders with lengths of time of our own, and what for. Who polls needs one.
 const LENGTHS: &[(&str, &str)] = &[
     (
+        "base/park.rs",
+        "a forked child whose parker's lock was left behind: it can be told nothing",
+    ),
+    (
         "bridge/answer.rs",
         "how long a cancelled future is waited for",
     ),

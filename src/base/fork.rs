@@ -6,14 +6,16 @@
 //! under those that were given out so far: what stands above the line was left behind. The
 //! places where work is handed in or waited for ask, and give an error.
 //!
-//! The child starts no threads either. The lots in which threads are parked are a table of the
-//! whole process, with entries on the stacks of those who sleep; in the child the system hands
-//! the same stacks to new threads, and the next one that parks follows an entry into them.
+//! The child starts no threads either. std takes a lock at each start, which a thread of the parent
+//! may have held; and `parking_lot`'s locks, where they are contended, put threads into a table of
+//! the whole process, with entries on the stacks of those who sleep: in the child the system hands
+//! the same stacks to new threads, and the next one that sleeps there follows an entry into them.
 //! (A child that was forked before a second thread came here has nothing of all this: there
 //! everything works as in its parent.)
 //!
-//! More cannot be done: a lock that another thread held at the fork stays locked in the child.
-//! A child should `exec`.
+//! The thread that is left sleeps and wakes without that table ([`park`](crate::base::park)), and
+//! finds its errors by numbers alone. More cannot be done: a lock that another thread held at the
+//! fork stays locked in the child. A child should `exec`.
 //!
 //! # Ordering
 //!

@@ -23,14 +23,19 @@
 #![forbid(unsafe_code)]
 
 use std::task::Wake;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::base::fork;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
-use crate::base::sync::{Arc, Condvar, Mutex};
+use crate::base::sync::plain::AtomicU64;
+use crate::base::sync::{Arc, BedCondvar, BedMutex};
 
 const EMPTY: usize = 0;
 const PARKED: usize = 1;
 const NOTIFIED: usize = 2;
+
+/// How long a sleep is whose lock was left behind by a fork.
+const NAP: Duration = Duration::from_millis(1);
 
 /// The sleeping end; stays on its thread.
 #[derive(Debug)]
@@ -42,8 +47,11 @@ pub(crate) struct Parker {
 #[derive(Debug)]
 pub(crate) struct Unparker {
     state: AtomicUsize,
-    lock: Mutex<()>,
-    woken: Condvar,
+    lock: BedMutex<()>,
+    woken: BedCondvar,
+    /// The [generation](fork::generation) of the process that has slept here, or made it.
+    /// Relaxed: it changes in a forked child alone, by the owner, before it is `PARKED`.
+    generation: AtomicU64,
 }
 
 impl Parker {
@@ -51,8 +59,9 @@ impl Parker {
         Self {
             unparker: Arc::new(Unparker {
                 state: AtomicUsize::new(EMPTY),
-                lock: Mutex::new(()),
-                woken: Condvar::new(),
+                lock: BedMutex::new(()),
+                woken: BedCondvar::new(),
+                generation: AtomicU64::new(fork::generation()),
             }),
         }
     }
@@ -85,6 +94,9 @@ impl Parker {
             return took;
         }
         let shared = &*self.unparker;
+        if !shared.is_of_this_process() && !shared.take_over() {
+            return self.nap_until(deadline);
+        }
         let mut guard = shared.lock.lock();
         // Ordering: Acquire on failure pairs with `unpark`: the only other state is NOTIFIED.
         if shared
@@ -113,6 +125,23 @@ impl Parker {
             }
         }
     }
+
+    /// [`Parker::park_until`] without the lock, which nobody will ever open.
+    #[cold]
+    fn nap_until(&self, deadline: Option<Instant>) -> bool {
+        let (lock, never) = (BedMutex::new(()), BedCondvar::new());
+        loop {
+            if self.take_token() {
+                return true;
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return false;
+            }
+            let end = deadline.map_or(now + NAP, |deadline| deadline.min(now + NAP));
+            let _ = never.wait_until(&mut lock.lock(), end);
+        }
+    }
 }
 
 impl Unparker {
@@ -121,12 +150,30 @@ impl Unparker {
     pub(crate) fn unpark(&self) {
         // Ordering: Release publishes the caller's writes, also when a token is here already;
         // pairs with the Acquire in `take_token`.
-        if self.state.swap(NOTIFIED, Ordering::Release) == PARKED {
+        if self.state.swap(NOTIFIED, Ordering::Release) == PARKED && self.is_of_this_process() {
             drop(self.lock.lock());
             self.woken.notify_one();
         }
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
         crate::base::simulated::switch();
+    }
+
+    /// No fork has left behind who sleeps here, and whoever held the lock.
+    fn is_of_this_process(&self) -> bool {
+        // Ordering: Relaxed: see the field.
+        self.generation.load(Ordering::Relaxed) == fork::generation()
+    }
+
+    /// The owner is the thread that forked. False if the lock was left behind: nobody in this
+    /// process takes it before the owner does.
+    #[cold]
+    fn take_over(&self) -> bool {
+        let is_free = self.lock.try_lock().is_some();
+        if is_free {
+            // Ordering: Relaxed: see the field.
+            self.generation.store(fork::generation(), Ordering::Relaxed);
+        }
+        is_free
     }
 
     /// Is the token here?
@@ -149,7 +196,8 @@ impl Wake for Unparker {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::Parker;
+    use super::{PARKED, Parker};
+    use crate::base::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -172,6 +220,54 @@ mod tests {
     #[test]
     fn another_thread_ends_the_park() {
         let parker = Parker::new();
+        let unparker = parker.unparker().clone();
+        let other = std::thread::spawn(move || unparker.unpark());
+        parker.park();
+        other.join().unwrap();
+    }
+
+    /// What a child would see whose parent was at generation `of`.
+    fn forked(of: u64) -> Parker {
+        let parker = Parker::new();
+        parker.unparker.generation.store(of, Ordering::Relaxed);
+        parker
+    }
+
+    #[test]
+    fn the_thread_that_forked_takes_its_parker_over() {
+        let parker = forked(u64::MAX);
+        assert!(!parker.park_until(Some(Instant::now() + Duration::from_millis(1))));
+        assert!(parker.unparker.is_of_this_process());
+    }
+
+    #[test]
+    fn a_lock_that_was_left_behind_keeps_nobody() {
+        let parker = forked(u64::MAX);
+        let held = parker.unparker.lock.lock();
+        assert!(!parker.park_until(Some(Instant::now() + Duration::from_millis(5))));
+        let unparker = parker.unparker().clone();
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(2));
+            unparker.unpark();
+        });
+        parker.park();
+        other.join().unwrap();
+        // who was left behind asleep is not woken: that would take its lock
+        parker.unparker.state.store(PARKED, Ordering::Relaxed);
+        parker.unparker.unpark();
+        drop(held);
+    }
+
+    #[test]
+    fn a_panic_under_the_lock_harms_nobody() {
+        let parker = Parker::new();
+        let unparker = parker.unparker().clone();
+        let other = std::thread::spawn(move || {
+            let _held = unparker.lock.lock();
+            std::panic::resume_unwind(Box::new("under the lock"));
+        });
+        other.join().unwrap_err();
+        assert!(!parker.park_until(Some(Instant::now() + Duration::from_millis(1))));
         let unparker = parker.unparker().clone();
         let other = std::thread::spawn(move || unparker.unpark());
         parker.park();

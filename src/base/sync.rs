@@ -2,7 +2,9 @@
 //! loom in a model (`--cfg loom`), shuttle where a whole pool is explored (`--cfg shuttle`).
 //!
 //! All sides have the same surface: locks without poisoning, a [`Condvar`] that takes
-//! `&mut guard`, an [`UnsafeCell`] that is entered through closures. [`Arc`] is std's on all
+//! `&mut guard`, an [`UnsafeCell`] that is entered through closures. Parkers sleep on a
+//! [`BedMutex`] and a [`BedCondvar`], which are std's: a thread that sleeps on them stands in no
+//! table of the whole process, where a fork could leave a lock behind. [`Arc`] is std's on all
 //! sides: it is shared with [`std::task::Wake`] and trait objects, which loom's cannot be;
 //! the reference counts that this crate writes itself are plain atomics and are modelled.
 //!
@@ -25,8 +27,10 @@ mod house {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::hint;
     pub(crate) use std::sync::{Arc, Weak, atomic};
+    use std::sync::{PoisonError, TryLockError};
     #[cfg(not(any(test, feature = "test-util")))]
     pub(crate) use std::thread;
+    use std::time::Instant;
 
     /// Waits for the end of a thread.
     #[cfg(not(any(test, feature = "test-util")))]
@@ -61,10 +65,76 @@ mod house {
         };
     }
     pub(crate) use local;
+
+    /// std's lock with `parking_lot`'s surface; a panic under it poisons nothing.
+    #[derive(Debug)]
+    pub(crate) struct BedMutex<T>(std::sync::Mutex<T>);
+
+    /// An option, so that [`BedCondvar::wait`] can take `&mut guard` as `parking_lot`'s does.
+    #[derive(Debug)]
+    pub(crate) struct BedGuard<'a, T>(Option<std::sync::MutexGuard<'a, T>>);
+
+    impl<T> BedMutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn lock(&self) -> BedGuard<'_, T> {
+            let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            BedGuard(Some(guard))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<BedGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(BedGuard(Some(guard))),
+                Err(TryLockError::Poisoned(poison)) => Some(BedGuard(Some(poison.into_inner()))),
+                Err(TryLockError::WouldBlock) => None,
+            }
+        }
+    }
+
+    /// std's condition variable with `parking_lot`'s surface.
+    #[derive(Debug)]
+    pub(crate) struct BedCondvar(std::sync::Condvar);
+
+    impl BedCondvar {
+        pub(crate) const fn new() -> Self {
+            Self(std::sync::Condvar::new())
+        }
+
+        #[inline]
+        pub(crate) fn wait<T>(&self, guard: &mut BedGuard<'_, T>) {
+            let held = guard.0.take().expect("only a waiting guard is empty");
+            let held = self.0.wait(held);
+            guard.0 = Some(held.unwrap_or_else(PoisonError::into_inner));
+        }
+
+        #[inline]
+        pub(crate) fn wait_until<T>(
+            &self,
+            guard: &mut BedGuard<'_, T>,
+            deadline: Instant,
+        ) -> std::sync::WaitTimeoutResult {
+            let held = guard.0.take().expect("only a waiting guard is empty");
+            let span = deadline.saturating_duration_since(Instant::now());
+            let waited = self.0.wait_timeout(held, span);
+            let (held, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            guard.0 = Some(held);
+            result
+        }
+
+        #[inline]
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+    }
 }
 
 #[cfg(loom)]
 mod house {
+    pub(crate) use {Condvar as BedCondvar, Mutex as BedMutex};
+
     use std::time::{Duration, Instant};
 
     pub(crate) use loom::cell::UnsafeCell;
@@ -185,6 +255,7 @@ mod house {
 
 #[cfg(shuttle)]
 mod house {
+    pub(crate) use crate::base::shuttled::door::{Condvar as BedCondvar, Mutex as BedMutex};
     pub(crate) use crate::base::shuttled::door::{
         Condvar, Mutex, MutexGuard, UnsafeCell, join, local, thread,
     };
@@ -194,7 +265,8 @@ mod house {
 }
 
 pub(crate) use house::{
-    Arc, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, join, local, thread,
+    Arc, BedCondvar, BedMutex, Condvar, Mutex, MutexGuard, UnsafeCell, Weak, atomic, hint, join,
+    local, thread,
 };
 
 #[cfg(shuttle)]
