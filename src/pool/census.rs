@@ -20,6 +20,7 @@ pub(super) struct Headcount(u64);
 
 impl Headcount {
     /// Threads, with those that are being started.
+    #[inline]
     pub(super) fn threads(self) -> usize {
         (self.0 & MASK) as usize
     }
@@ -54,6 +55,7 @@ impl Census {
         Self(AtomicU64::new(0))
     }
 
+    #[inline]
     pub(super) fn now(&self) -> Headcount {
         // Ordering: Acquire pairs with the changes: who sees a thread gone sees what it did.
         Headcount(self.0.load(Ordering::Acquire))

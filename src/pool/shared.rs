@@ -179,7 +179,7 @@ impl Shared {
             };
             // What a worker keeps needs no look at the phase here: that worker looks before it
             // takes its next task, and when it blocks; who is on guard pushes what it takes away.
-            match worker.woken(task, kind) {
+            match worker.keep(task, kind) {
                 Announce::Now => return false,
                 Announce::Later => worker.post_guard(),
                 Announce::Never => {}

@@ -161,6 +161,12 @@ pub(super) fn current() -> Option<Rc<Worker>> {
         .unwrap_or_default()
 }
 
+/// Is it set? Then it is no more.
+#[inline]
+fn once(flag: &Cell<bool>) -> bool {
+    flag.get() && flag.replace(false)
+}
+
 /// A worker's life.
 pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
     // Errors: whoever is missing is asked for again by the next look.
@@ -310,13 +316,7 @@ impl Worker {
         self.seat.desk.put(&task);
         self.seat.tally.taken.bump();
         self.seat.pulse.turn(Doing::Inside);
-        let again = if is_job {
-            // Counted here and not by the task, which would have to find this worker again.
-            task.run_counted(|| self.seat.tally.started.bump());
-            None
-        } else {
-            task.run_once()
-        };
+        let again = task.run_by(self);
         self.seat.pulse.turn(Doing::Looking);
         self.outer.set(None);
         self.nested.set(0);
@@ -379,12 +379,12 @@ impl Worker {
             self.turn();
             self.oldest_first.set(true);
         }
-        if self.oldest_first.replace(false) {
+        if once(&self.oldest_first) {
             if let Some(task) = self.take_oldest() {
                 return Some(task);
             }
         }
-        if self.outsiders_first.replace(false) {
+        if once(&self.outsiders_first) {
             let new = self.shared.injector.take();
             if let Some(task) = new.or_else(|| self.local.pop_fresh()) {
                 return Some(task);

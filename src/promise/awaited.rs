@@ -103,18 +103,18 @@ fn place() -> Option<Place> {
 }
 
 /// A handle is awaited and pending. An error when it would stay so for ever.
-#[inline]
 pub(super) fn pending<T>(reader: &Reader<T>) -> Result<(), JoinError> {
-    if task::is_anything_running() || is_placed() {
+    if is_inside() {
         return pending_inside(reader);
     }
     Ok(())
 }
 
-fn is_placed() -> bool {
-    PLACE
-        .try_with(|slot| slot.get().is_some())
-        .unwrap_or_default()
+/// Does the thread run a task, or drive something? Else it cannot await itself.
+#[inline]
+pub(super) fn is_inside() -> bool {
+    let is_placed = || PLACE.try_with(|slot| slot.get().is_some());
+    task::is_anything_running() || is_placed().unwrap_or_default()
 }
 
 fn pending_inside<T>(reader: &Reader<T>) -> Result<(), JoinError> {

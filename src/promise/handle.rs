@@ -54,6 +54,20 @@ impl<T> JoinHandle<T> {
         fork::generation() > 0 && self.reader.origin().home.is_left_behind()
     }
 
+    /// A poll has found nothing: why that would stay so for ever, if it would.
+    #[inline(never)]
+    fn in_vain(&self) -> Option<JoinError> {
+        if self.is_left_behind() {
+            return Some(JoinError::lost());
+        }
+        if let Some(line) = self.reader.late_home() {
+            if !line.wait_begins(Waits::Task) {
+                return Some(JoinError::would_deadlock());
+            }
+        }
+        awaited::pending(&self.reader).err()
+    }
+
     /// Could only the calling thread do this work?
     pub(crate) fn is_bound_here(&self) -> bool {
         match self.reader.origin().home {
@@ -203,17 +217,13 @@ impl<T> Future for JoinHandle<T> {
         if this.reader.is_finished() || this.reader.watch(cx.waker()) {
             return Poll::Ready(this.reader.take_ended());
         }
-        if this.is_left_behind() {
-            return Poll::Ready(Err(JoinError::lost()));
+        // Nothing that could make it wait for itself.
+        if fork::generation() == 0 && !this.reader.is_late() && !awaited::is_inside() {
+            return Poll::Pending;
         }
-        if let Some(line) = this.reader.late_home() {
-            if !line.wait_begins(Waits::Task) {
-                return Poll::Ready(Err(JoinError::would_deadlock()));
-            }
-        }
-        match awaited::pending(&this.reader) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
+        match this.in_vain() {
+            None => Poll::Pending,
+            Some(error) => Poll::Ready(Err(error)),
         }
     }
 }

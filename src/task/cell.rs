@@ -18,6 +18,7 @@ use super::control::{self, Cancel};
 use super::end;
 use super::id::TaskId;
 use super::run;
+use super::runner::Runner;
 use super::schedule::{Home, Schedule, WakeKind};
 use super::side::{Chain, Origin, Side};
 use super::span::Span;
@@ -52,9 +53,10 @@ pub(super) struct Header {
 
 /// What a task can do, by the type of its work.
 pub(super) struct VTable {
-    /// Runs the claimed work; consumes the driver, or gives it back with a future that has
-    /// yielded.
-    pub(super) run: unsafe fn(TaskRef, first: bool) -> Option<TaskRef>,
+    /// Runs the claimed work, the `first` time with a word to its executor; consumes the driver,
+    /// or gives it back with a future that has yielded. A runner is told of the end in place of
+    /// the executor, and knows of the start already.
+    pub(super) run: unsafe fn(TaskRef, first: bool, Option<&dyn Runner>) -> Option<TaskRef>,
     pub(super) drop_work: unsafe fn(NonNull<Header>),
     /// Where the `Result<T, JoinError>` is.
     pub(super) output: unsafe fn(NonNull<Header>) -> NonNull<()>,
@@ -208,27 +210,16 @@ impl Header {
         home.map(HomeRef::Fixed)
     }
 
-    /// Does the executor of this task queue the other one too?
+    /// Is it queued where tasks of this home are, as was fixed at birth?
     #[inline]
-    pub(super) fn is_beside(&self, other: &Self) -> bool {
-        let (Some(this), Some(that)) = (self.fixed_home(), other.fixed_home()) else {
-            return false;
-        };
+    pub(super) fn is_queued_at(&self, home: Home) -> bool {
         // One that settles is queued by what it has settled on.
-        let settles = other.vtable.is_far == (false, true);
-        let is_same = Arc::ptr_eq(this, that)
-            || matches!(this.home(), Home::Pool(pool) if that.home() == Home::Pool(pool));
-        is_same && !settles
-    }
-
-    /// The executor that was there at birth.
-    #[inline]
-    fn fixed_home(&self) -> Option<&Arc<dyn Schedule>> {
-        if self.word.peek().has(LATE) {
-            return None;
+        if self.word.peek().has(LATE) || self.vtable.is_far == (false, true) {
+            return false;
         }
         // SAFETY: as in `home`.
-        self.home.with(|home| unsafe { (*home).as_ref() })
+        let own = self.home.with(|own| unsafe { (*own).as_ref() });
+        own.is_some_and(|own| own.home() == home)
     }
 
     /// Gives a late cell its executor; false when somebody has claimed it already.
@@ -378,25 +369,16 @@ impl TaskRef {
         run::run(self);
     }
 
-    /// The same for the executor whose queue it came from: gives back a future that has woken
-    /// itself, to be put behind everything else there. One that is bound to a thread goes to
-    /// that thread's queue by itself.
+    /// The same for a worker that took it from a queue of its executor: gives back a future that
+    /// has woken itself, to be put behind everything else there. One that is bound to a thread
+    /// goes to that thread's queue by itself, and tells its executor itself, as `run` does.
     #[inline]
-    pub(crate) fn run_once(self) -> Option<Self> {
-        let is_free = self.header().vtable.is_far == (false, false);
-        let again = run::run_once(self)?;
-        if is_free {
-            return Some(again);
+    pub(crate) fn run_by(self, runner: &dyn Runner) -> Option<Self> {
+        if self.header().vtable.is_far == (false, false) {
+            return run::run_by(self, runner);
         }
-        run::schedule(again, WakeKind::Yielded);
+        run::run(self);
         None
-    }
-
-    /// Runs a job whose start its executor counts itself, by `count`, once it has the claim.
-    #[inline]
-    pub(crate) fn run_counted(self, count: impl FnOnce()) {
-        debug_assert!(self.is_job(), "a future is counted by `Schedule::started`");
-        run::run_counted(self, count);
     }
 
     /// Ends the task: its handle resolves `is_shut_down`, its work is dropped.

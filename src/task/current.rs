@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 
 use super::cell::Header;
 use super::id::TaskId;
+use super::runner::Runner;
 use super::state::{CANCEL, PREVENTED};
 use crate::base::sync::local;
 
@@ -19,6 +20,8 @@ local! {
 /// One running task.
 struct Frame {
     task: NonNull<Header>,
+    /// The worker that took it.
+    runner: Option<NonNull<dyn Runner>>,
     before: *const Frame,
 }
 
@@ -26,21 +29,43 @@ struct Frame {
 struct Leave(*const Frame);
 
 impl Drop for Leave {
+    #[inline]
     fn drop(&mut self) {
         let _ = NEWEST.try_with(|newest| newest.set(self.0));
     }
 }
 
-/// Runs `code` as a part of `task`.
-pub(super) fn enter<R>(task: &Header, code: impl FnOnce() -> R) -> R {
+/// Runs `code` as a part of `task`, which `runner` took.
+#[inline(always)]
+pub(super) fn enter<R>(task: &Header, runner: Option<&dyn Runner>, code: impl FnOnce() -> R) -> R {
     let before = NEWEST.try_with(Cell::get).unwrap_or(ptr::null());
     let frame = Frame {
         task: NonNull::from(task),
+        runner: runner.map(outlived),
         before,
     };
     let _leave = Leave(before);
     let _ = NEWEST.try_with(|newest| newest.set(&raw const frame));
     code()
+}
+
+/// A frame is taken out of the list before its runner goes, so it may forget how long that lives.
+#[inline]
+fn outlived<'a>(runner: &'a (dyn Runner + 'a)) -> NonNull<dyn Runner> {
+    let runner: NonNull<dyn Runner + 'a> = NonNull::from(runner);
+    // SAFETY: only a lifetime changes, and whoever reads the frame restores one (`with_runner`).
+    unsafe { std::mem::transmute::<NonNull<dyn Runner + 'a>, NonNull<dyn Runner>>(runner) }
+}
+
+/// Calls `f` with the worker that took the innermost running task.
+#[inline]
+pub(super) fn with_runner<R>(f: impl FnOnce(Option<&dyn Runner>) -> R) -> R {
+    let newest = NEWEST.try_with(Cell::get).unwrap_or(ptr::null());
+    // SAFETY: as in `find`.
+    let newest = unsafe { newest.as_ref() };
+    // SAFETY: `enter` borrows the runner for as long as the frame is in the list, which is further
+    // down this very stack than `f`.
+    f(newest.and_then(|frame| frame.runner.map(|runner| unsafe { runner.as_ref() })))
 }
 
 /// Looks at the frames of this thread, the newest first, until `look` has an answer.
@@ -58,13 +83,6 @@ fn find<R>(look: impl Fn(&Header) -> Option<R>) -> Option<R> {
         next = frame.before;
     }
     None
-}
-
-/// The innermost running task; it is alive for as long as the caller does not return.
-pub(super) fn newest() -> Option<NonNull<Header>> {
-    let newest = NEWEST.try_with(Cell::get).unwrap_or(ptr::null());
-    // SAFETY: as in `find`.
-    (!newest.is_null()).then(|| unsafe { (*newest).task })
 }
 
 /// Was the innermost running task told to stop?

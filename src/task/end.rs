@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::cell::{Header, Hold, TaskRef, free, release_holder};
+use super::runner::Runner;
 use super::schedule::{Completion, Ended};
 use super::side::Side;
 use super::state::{
@@ -48,12 +49,12 @@ pub(super) unsafe fn place<W, T, S: Side + 'static>(
     Placed { family, filled }
 }
 
-/// Publishes the outcome.
-pub(super) fn finish(task: TaskRef, placed: Placed) {
+/// Publishes the outcome of what `runner` took, or somebody else has run.
+pub(super) fn finish(task: TaskRef, placed: Placed, runner: Option<&dyn Runner>) {
     let Placed { family, filled } = placed;
     let header = task.header();
     let how = completion(family);
-    account(header, how);
+    account(header, how, runner);
     match header.word.turn_own(|now| now.finish(family, filled)) {
         (_, Finish::Gone(release)) => task.given_up(release),
         (old, Finish::Stay) => published(header, old, filled, how),
@@ -68,7 +69,7 @@ fn fills_slot(family: Option<Family>) -> bool {
 /// Writes the executor's account, publishes, then tells.
 pub(super) fn end(header: &Header, family: Option<Family>, output: bool, keep_work: bool) {
     let how = completion(family);
-    account(header, how);
+    account(header, how, None);
     let old = header
         .word
         .change(|now| now.publish(family, output, keep_work));
@@ -76,18 +77,21 @@ pub(super) fn end(header: &Header, family: Option<Family>, output: bool, keep_wo
 }
 
 #[inline]
-fn account(header: &Header, how: Completion) {
+fn account(header: &Header, how: Completion, runner: Option<&dyn Runner>) {
     #[cfg(all(not(loom), any(test, feature = "test-util")))]
     crate::base::simulated::ended(header.id.number());
     let now = header.word.load();
-    if let Some(home) = header.home() {
-        home.ended(Ended {
-            id: header.id,
-            is_job: header.vtable.is_job,
-            started: now.has(STARTED),
-            suspended: now.has(SUSPENDED),
-            how,
-        });
+    let end = Ended {
+        id: header.id,
+        is_job: header.vtable.is_job,
+        started: now.has(STARTED),
+        suspended: now.has(SUSPENDED),
+        how,
+    };
+    if let Some(runner) = runner {
+        runner.ended(&end);
+    } else if let Some(home) = header.home() {
+        home.ended(end);
     }
 }
 
@@ -198,14 +202,17 @@ pub(super) fn on_complete(header: &Header, callback: Callback) {
 ///
 /// 1. The caller is the reading half, and no other thread uses it meanwhile.
 pub(super) unsafe fn watch(header: &Header, waker: &Waker) -> bool {
-    match header.word.turn(Snapshot::unwatch) {
-        Watch::Done => return true,
-        Watch::Lent => {
-            // Whoever has the place calls the waker that was there: look again then, and now.
-            waker.wake_by_ref();
-            return false;
+    // With none of these the place is the reader's, who alone sets WAITS.
+    if header.word.load().has(DONE | WAITS | LENT) {
+        match header.word.turn(Snapshot::unwatch) {
+            Watch::Done => return true,
+            Watch::Lent => {
+                // Whoever has the place calls the waker that was there: look again then, and now.
+                waker.wake_by_ref();
+                return false;
+            }
+            Watch::Pending => {}
         }
-        Watch::Pending => {}
     }
     // SAFETY: the word says neither WAITS nor LENT, so the waker's place is the reader's, as whom
     // the caller speaks (duty 1, invariant 7).

@@ -60,6 +60,7 @@ mod models;
 mod place;
 mod reader;
 mod run;
+mod runner;
 mod schedule;
 mod side;
 mod span;
@@ -88,6 +89,7 @@ pub(crate) use make::{
 };
 pub(crate) use place::Place;
 pub(crate) use reader::Reader;
+pub(crate) use runner::Runner;
 pub(crate) use schedule::{Ended, Home, Schedule, Waits, WakeKind};
 pub(crate) use side::Driving;
 pub(crate) use side::{Chain, Origin};

@@ -13,8 +13,8 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::{
-    Callback, Cancel, Home, Reader, Schedule, Spawned, TaskRef, WakeKind, future, job, jobs,
-    promise,
+    Callback, Cancel, Ended, Home, Reader, Runner, Schedule, Spawned, TaskRef, WakeKind, future,
+    job, jobs, promise,
 };
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::Parking;
@@ -45,6 +45,17 @@ impl Schedule for Queue {
     }
     fn home(&self) -> Home {
         Home::Pool(1)
+    }
+}
+
+impl Runner for Queue {
+    fn home(&self) -> Home {
+        Schedule::home(self)
+    }
+    fn started(&self) {}
+    fn ended(&self, _end: &Ended) {}
+    fn woken(&self, task: TaskRef) {
+        self.schedule(task, WakeKind::Woken);
     }
 }
 
@@ -400,19 +411,20 @@ fn loom_task_wake_reaches_the_helping_reader() {
     a_wake_reaches_the_helping_reader(|waker, _| waker.wake());
 }
 
-/// Question: the same, where the waker runs in a job of the same executor, whose task keeps that
+/// Question: the same, where the waker runs in a job of the same executor, whose worker keeps that
 /// executor for both.
 ///
 /// Must fail when: the move that needs no holder does not look for a helper.
 #[test]
 fn loom_task_wake_from_a_task_beside_reaches_the_helping_reader() {
     a_wake_reaches_the_helping_reader(|waker, queue| {
-        let (job, reader) = job(Spawned::here(), queue, None, move || {
+        let (job, reader) = job(Spawned::here(), queue.clone(), None, move || {
             waker.wake();
             Ok(())
         });
         drop(reader);
-        job.run();
+        let again = job.run_by(&*queue);
+        assert!(again.is_none());
     });
 }
 

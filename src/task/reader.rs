@@ -11,7 +11,7 @@ use super::end;
 use super::id::TaskId;
 use super::schedule::Schedule;
 use super::side::{Chain, Origin};
-use super::state::{DONE, STARTED, Snapshot, TAKEN, Take};
+use super::state::{DONE, LATE, STARTED, Snapshot, TAKEN, Take};
 use crate::base::sync::Arc;
 use crate::join_error::{Family, JoinError};
 
@@ -64,7 +64,13 @@ impl<T> Reader<T> {
             // the slot is ours (invariant 4).
             return unsafe { self.read_slot(false) };
         }
-        match word.turn_own(Snapshot::take) {
+        self.take_shared()
+    }
+
+    /// The same where others have the cell too, or where there is no value.
+    #[inline(never)]
+    fn take_shared(&mut self) -> Result<T, JoinError> {
+        match self.header().word.turn_own(Snapshot::take) {
             Take::Pending => unreachable!("a task that has ended has an outcome"),
             Take::Taken => Err(JoinError::taken()),
             Take::Bare(family) => Err(bare(family)),
@@ -79,7 +85,7 @@ impl<T> Reader<T> {
     /// # Safety
     ///
     /// 1. The caller has set `TAKEN` on a cell with `OUTPUT`, so that the slot is its own.
-    #[inline]
+    #[inline(always)]
     unsafe fn read_slot(&self, failed: bool) -> Result<T, JoinError> {
         let header = self.header();
         // A reporter may be reading a failure; it holds this lock while it does.
@@ -91,6 +97,7 @@ impl<T> Reader<T> {
     }
 
     /// Has `waker` called at the end; true when that was before.
+    #[inline]
     pub(crate) fn watch(&mut self, waker: &std::task::Waker) -> bool {
         // SAFETY: the reading half is borrowed as our own.
         unsafe { end::watch(self.header(), waker) }
@@ -133,6 +140,12 @@ impl<T> Reader<T> {
 
     pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
         self.header().spawned_at
+    }
+
+    /// May its executor be another one later?
+    #[inline]
+    pub(crate) fn is_late(&self) -> bool {
+        self.header().word.peek().has(LATE)
     }
 
     /// See [`Header::late_home`].

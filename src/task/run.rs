@@ -9,6 +9,7 @@ use std::task::{Context as Cx, Poll};
 use super::cell::{Header, Hold, TaskRef, VTable};
 use super::current;
 use super::end::{self, Placed, end, finish, place};
+use super::runner::Runner;
 use super::schedule::WakeKind;
 use super::side::Side;
 use super::state::{Claim, HELPED, RUNNING, Release, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
@@ -62,21 +63,13 @@ impl<T, S: Side + 'static> PromiseTable<T, S> {
 /// # Safety
 ///
 /// None of its own: it has the type of those that run work.
-unsafe fn run_nothing(task: TaskRef, _first: bool) -> Option<TaskRef> {
+unsafe fn run_nothing(task: TaskRef, _first: bool, _: Option<&dyn Runner>) -> Option<TaskRef> {
     drop(task);
     None
 }
 
 /// Claims the work of `task` and runs it.
 pub(super) fn run(task: TaskRef) {
-    if let Some(again) = run_once(task) {
-        schedule(again, WakeKind::Yielded);
-    }
-}
-
-/// The same; gives back a future that has yielded, to be queued again by the caller.
-#[inline(always)]
-pub(super) fn run_once(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
     if header.vtable.is_far != (false, false) && !may_run_here(header) {
         // Whoever is running it needs no queue for it, and may not even have settled: then this
@@ -84,28 +77,26 @@ pub(super) fn run_once(task: TaskRef) -> Option<TaskRef> {
         if !header.word.load().has(RUNNING) {
             schedule(task, WakeKind::Woken);
         }
-        return None;
+        return;
     }
     let claim = header.word.turn_own(Snapshot::claim);
-    carry_out(task, claim)
+    if let Some(again) = carry_out(task, claim) {
+        schedule(again, WakeKind::Yielded);
+    }
 }
 
-/// The same for a job whose start its executor counts itself, by `count`.
+/// The same for a worker, of work that is bound to no thread; gives back a future that has yielded,
+/// to be queued again by the caller.
 #[inline]
-pub(super) fn run_counted(task: TaskRef, count: impl FnOnce()) {
+pub(super) fn run_by(task: TaskRef, runner: &dyn Runner) -> Option<TaskRef> {
     let header = task.header();
     match header.word.turn_own(Snapshot::claim) {
-        Claim::Start => {
-            count();
-            // SAFETY: the turn has set RUNNING for us (invariant 2); the vtable is this cell's.
-            let again = unsafe { (header.vtable.run)(task, false) };
-            debug_assert!(again.is_none(), "a job does not yield");
-        }
-        claim => {
-            let again = carry_out(task, claim);
-            debug_assert!(again.is_none(), "a job does not yield");
-        }
+        Claim::Start => runner.started(),
+        Claim::Poll => {}
+        claim => return carry_out(task, claim),
     }
+    // SAFETY: the turn has set RUNNING for us (invariant 2); the vtable is this cell's.
+    unsafe { (header.vtable.run)(task, false, Some(runner)) }
 }
 
 /// Runs a future in place of its executor if it is scheduled and has been started.
@@ -142,9 +133,9 @@ fn carry_out(task: TaskRef, claim: Claim) -> Option<TaskRef> {
     let header = task.header();
     match claim {
         // SAFETY: the turn has set RUNNING for us (invariant 2); the vtable is this cell's.
-        Claim::Start => return unsafe { (header.vtable.run)(task, true) },
+        Claim::Start => return unsafe { (header.vtable.run)(task, true, None) },
         // SAFETY: as above.
-        Claim::Poll => return unsafe { (header.vtable.run)(task, false) },
+        Claim::Poll => return unsafe { (header.vtable.run)(task, false, None) },
         // SAFETY: RUNNING is set for us (invariant 2), and a suspended future has its work.
         Claim::Abort(family) => unsafe { abort(header, family) },
         // SAFETY: the turn has cleared WORK for us, which makes the work ours alone.
@@ -158,7 +149,7 @@ fn carry_out(task: TaskRef, claim: Claim) -> Option<TaskRef> {
 pub(super) fn run_claimed(task: TaskRef) {
     let run = task.header().vtable.run;
     // SAFETY: the caller's turn has set RUNNING for this thread (invariant 2).
-    if let Some(again) = unsafe { run(task, true) } {
+    if let Some(again) = unsafe { run(task, true, None) } {
         schedule(again, WakeKind::Yielded);
     }
 }
@@ -174,11 +165,16 @@ fn may_run_here(header: &Header) -> bool {
 /// # Safety
 ///
 /// 1. The caller owns the work of the task, and with it the context.
-unsafe fn inside<R>(header: &Header, code: impl FnOnce() -> R) -> Result<R, Payload> {
+#[inline(always)]
+unsafe fn inside<R>(
+    header: &Header,
+    runner: Option<&dyn Runner>,
+    code: impl FnOnce() -> R,
+) -> Result<R, Payload> {
     header.context.with_mut(|context| {
         // SAFETY: duty 1.
         let context = unsafe { &mut *context };
-        current::enter(header, || {
+        current::enter(header, runner, || {
             let _entered = context.swap_in();
             contain(|| header.span.inside(code))
         })
@@ -188,7 +184,11 @@ unsafe fn inside<R>(header: &Header, code: impl FnOnce() -> R) -> Result<R, Payl
 /// # Safety
 ///
 /// 1. The cell is a job `Cell<F, T, S>`, and the caller has claimed its start.
-unsafe fn run_job<F, T, S>(task: TaskRef, tell: bool) -> Option<TaskRef>
+unsafe fn run_job<F, T, S>(
+    task: TaskRef,
+    tell: bool,
+    runner: Option<&dyn Runner>,
+) -> Option<TaskRef>
 where
     F: FnOnce() -> Result<T, JoinError>,
     S: Side + 'static,
@@ -209,12 +209,12 @@ where
         placed = Some(unsafe { place::<F, T, S>(cell, outcome) });
     };
     // SAFETY: the claim makes the context ours too (invariant 2).
-    if let Err(payload) = unsafe { inside(header, work) } {
+    if let Err(payload) = unsafe { inside(header, runner, work) } {
         // SAFETY: work that panicked is used up; we own the slot (invariant 2).
         placed = Some(unsafe { panicked::<F, T, S>(cell, payload, placed) });
     }
     if let Some(placed) = placed {
-        finish(task, placed);
+        finish(task, placed, runner);
     }
     None
 }
@@ -222,7 +222,11 @@ where
 /// # Safety
 ///
 /// 1. The cell is a future `Cell<F, F::Output, S>`, and the caller has claimed its poll.
-unsafe fn run_future<F, S>(task: TaskRef, first: bool) -> Option<TaskRef>
+unsafe fn run_future<F, S>(
+    task: TaskRef,
+    first: bool,
+    runner: Option<&dyn Runner>,
+) -> Option<TaskRef>
 where
     F: Future,
     S: Side + 'static,
@@ -257,7 +261,7 @@ where
         }
     };
     // SAFETY: the claim makes the context ours too (invariant 2).
-    if let Err(payload) = unsafe { inside(header, poll) } {
+    if let Err(payload) = unsafe { inside(header, runner, poll) } {
         // The end of a span, which may follow upon a poll that said pending.
         placed = Some(match placed {
             // SAFETY: as above.
@@ -267,7 +271,7 @@ where
         });
     }
     match placed {
-        Some(placed) => finish(task, placed),
+        Some(placed) => finish(task, placed, runner),
         None => return suspend(task),
     }
     None
@@ -325,10 +329,7 @@ unsafe fn panicked<W, T, S: Side + 'static>(
 fn suspend(task: TaskRef) -> Option<TaskRef> {
     let header = task.header();
     if !header.word.peek().has(SUSPENDED) {
-        if let Some(home) = header.home() {
-            home.suspended(&task);
-        }
-        header.word.set(SUSPENDED);
+        first_suspension(&task);
     }
     match header.word.turn_own(Snapshot::suspend) {
         Suspend::Idle => drop(task),
@@ -341,6 +342,15 @@ fn suspend(task: TaskRef) -> Option<TaskRef> {
         Suspend::Abort => unsafe { abort(header, Family::Cancelled) },
     }
     None
+}
+
+#[inline(never)]
+fn first_suspension(task: &TaskRef) {
+    let header = task.header();
+    if let Some(home) = header.home() {
+        home.suspended(task);
+    }
+    header.word.set(SUSPENDED);
 }
 
 /// Drops the work and publishes an end without a value.
@@ -364,7 +374,7 @@ pub(super) unsafe fn drop_work(header: &Header) {
     // SAFETY: duty 1; the vtable was made for this cell.
     let drop_it = || unsafe { (header.vtable.drop_work)(cell) };
     // SAFETY: who owns the work owns the context (invariant 2).
-    if let Err(payload) = unsafe { inside(header, drop_it) } {
+    if let Err(payload) = unsafe { inside(header, None, drop_it) } {
         unhandled::report_panic(header, "a destructor", payload);
     }
 }

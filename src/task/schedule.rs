@@ -76,7 +76,8 @@ pub(crate) struct Ended {
 /// An executor, as its tasks see it.
 ///
 /// Every method may be called on any thread, from inside a waker or a cancel. None may block,
-/// run the task, or call user code.
+/// run the task, or call user code. A [`Runner`](super::Runner) that took the task is told in place
+/// of `started` and `ended`.
 pub(crate) trait Schedule: Send + Sync {
     /// Queues a task that was woken. A sealed queue calls [`TaskRef::shut_down`].
     fn schedule(&self, task: TaskRef, kind: WakeKind);

@@ -335,15 +335,17 @@ impl Snapshot {
     #[inline]
     pub(super) fn suspend(self) -> (Suspend, Option<Self>) {
         if self.has(CANCEL) {
-            (Suspend::Abort, None)
-        } else if self.has(SCHEDULED) {
-            (Suspend::Again, Some(self.without(RUNNING)))
-        } else if self.drivers() > 1 {
-            let next = self.without(RUNNING);
+            return (Suspend::Abort, None);
+        }
+        let next = self.without(RUNNING);
+        if self.has(SCHEDULED) {
+            return (Suspend::Again, Some(next));
+        }
+        match self.drivers() {
+            0 | 1 => (Suspend::Idle, Some(next)),
             // A count that stays as it is leaves the other change to be made.
-            (Suspend::Gone, Some(next.driver_gone().1.unwrap_or(next)))
-        } else {
-            (Suspend::Idle, Some(self.without(RUNNING)))
+            DRIVERS_MAX => (Suspend::Gone, Some(next)),
+            _ => (Suspend::Gone, Some(Self(next.0 - DRIVER))),
         }
     }
 
@@ -351,19 +353,20 @@ impl Snapshot {
     /// alive for as long as it needs that.
     #[inline]
     pub(super) fn wake(self, owned: bool, hosted: bool) -> (Wake, Option<Self>) {
-        if self.is_idle_future() {
-            let next = self.with(SCHEDULED);
-            let next = if owned { next } else { next.driver_added() };
-            // A helper that is not seen here sets HELPED after this move, and sees SCHEDULED.
-            if hosted && !self.has(HELPED) {
-                return (Wake::PushOnly, Some(next));
-            }
-            return (Wake::Push, Some(next.holder_added()));
-        }
         if self.has(DONE) {
             return (Wake::Nothing, None);
         }
-        (Wake::Nothing, Some(self.with(SCHEDULED)))
+        if !self.is_idle_future() {
+            return (Wake::Nothing, Some(self.with(SCHEDULED)));
+        }
+        let next = self.with(SCHEDULED);
+        let next = if owned { next } else { next.driver_added() };
+        // A helper that is not seen here sets HELPED after this move, and sees SCHEDULED.
+        if hosted && !self.has(HELPED) {
+            (Wake::PushOnly, Some(next))
+        } else {
+            (Wake::Push, Some(next.holder_added()))
+        }
     }
 
     /// The reader tells it to stop; `here` when this thread may drop the work.
@@ -450,10 +453,23 @@ impl Snapshot {
             // Nobody can see what a sole owner would publish.
             return ((self, Finish::Stay), (!self.is_alone()).then_some(next));
         }
-        let (release, gone) = next.driver_gone();
-        // The end is published also where the count of drivers stays as it is.
-        let gone = gone.or((release == Release::Nothing).then_some(next));
-        ((self, Finish::Gone(release)), gone)
+        match next.without_driver() {
+            Some(gone) => ((self, Finish::Gone(Release::Nothing)), Some(gone)),
+            None => ((self, Finish::Gone(Release::Free)), None),
+        }
+    }
+
+    /// What is left after the end when a driver goes; `None` if it was the last reference.
+    #[inline]
+    fn without_driver(self) -> Option<Self> {
+        match (self.drivers(), self.holders()) {
+            // The end is published also where the count stays as it is.
+            (DRIVERS_MAX, _) => Some(self),
+            (2.., _) => Some(Self(self.0 - DRIVER)),
+            (_, 1) => None,
+            (_, HOLDERS_MAX) => Some(Self(self.0 - DRIVER)),
+            _ => Some(Self(self.0 - DRIVER - HOLDER)),
+        }
     }
 
     /// A promise publishes what it has put into the slot; `None` when it was cancelled before.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Cx, Poll, Waker};
 
 use super::{
-    Cancel, Completion, Ended, Home, Reader, Schedule, Spawned, TaskRef, WakeKind, future, job,
-    late_job, local, remote,
+    Cancel, Completion, Ended, Home, Reader, Runner, Schedule, Spawned, TaskRef, WakeKind, future,
+    job, late_job, local, remote,
 };
 use crate::base::sync::{Arc, Mutex};
 use crate::entered;
@@ -59,6 +59,24 @@ impl Schedule for Queue {
     }
     fn ended(&self, end: Ended) {
         self.ended.lock().push(end);
+    }
+}
+
+/// A worker of the queue: an account and a line of its own.
+struct Worker(Arc<Queue>);
+
+impl Runner for Worker {
+    fn home(&self) -> Home {
+        self.0.home
+    }
+    fn started(&self) {
+        self.0.started.fetch_add(1, Ordering::Relaxed);
+    }
+    fn ended(&self, end: &Ended) {
+        self.0.ended.lock().push(*end);
+    }
+    fn woken(&self, task: TaskRef) {
+        self.0.schedule(task, WakeKind::Woken);
     }
 }
 
@@ -388,4 +406,52 @@ fn a_panic_in_a_poll_drops_the_future_once_and_reaches_the_reader() {
     assert_eq!(count(&drops), 1);
     let error = must(&mut reader).unwrap_err();
     assert_eq!(error.to_string(), "panicked: boom");
+}
+
+#[test]
+fn what_a_worker_took_is_told_to_that_worker_and_not_to_its_executor() {
+    let queue = Queue::new(Home::Pool(1));
+    let worker = Worker(Queue::new(Home::Pool(1)));
+    let counts = |queue: &Queue| {
+        let started = queue.started.load(Ordering::Relaxed);
+        (started, queue.ended.lock().len(), queue.tasks.lock().len())
+    };
+    let wakers = Arc::new(Mutex::new(Vec::new()));
+    let (probe, drops) = Probe::new();
+    let work = rounds(1, wakers.clone(), probe);
+    let (task, mut reader) = future(Spawned::here(), queue.clone(), work);
+    assert!(task.run_by(&worker).is_none());
+    assert_eq!((counts(&queue), counts(&worker.0)), ((0, 0, 0), (1, 0, 0)));
+
+    // A job that the worker took wakes it: it comes to the worker. Elsewhere: to the executor.
+    let waker = wakers.lock().pop().expect("it was polled");
+    let wake = move || {
+        waker.wake();
+        Ok(())
+    };
+    let (job, _) = job(Spawned::here(), queue.clone(), None, wake);
+    assert!(job.run_by(&worker).is_none());
+    assert_eq!((counts(&queue), counts(&worker.0)), ((0, 0, 0), (2, 1, 1)));
+    let task = worker.0.tasks.lock().pop().expect("it was woken");
+    assert!(task.run_by(&worker).is_none());
+    assert_eq!((counts(&queue), counts(&worker.0)), ((0, 0, 0), (2, 2, 0)));
+    assert_eq!((must(&mut reader).unwrap(), count(&drops)), (7, 1));
+}
+
+#[test]
+fn what_a_worker_polls_wakes_a_task_of_another_executor_there() {
+    let (here, there) = (Queue::new(Home::Pool(1)), Queue::new(Home::Pool(2)));
+    let worker = Worker(here.clone());
+    let wakers = Arc::new(Mutex::new(Vec::new()));
+    let work = rounds(1, wakers.clone(), Probe::new().0);
+    let (task, _reader) = future(Spawned::here(), there.clone(), work);
+    task.run();
+    let waker = wakers.lock().pop().expect("it was polled");
+    let (job, _) = job(Spawned::here(), here.clone(), None, move || {
+        waker.wake_by_ref();
+        Ok(())
+    });
+    assert!(job.run_by(&worker).is_none());
+    assert_eq!((here.tasks.lock().len(), there.tasks.lock().len()), (0, 1));
+    assert_eq!(there.run_all(), 1);
 }

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::cell::{Cell, Header, TaskRef, VTable};
+use super::runner::Runner;
 use super::side::Side;
 use crate::join_error::JoinError;
 
@@ -15,7 +16,7 @@ pub(super) struct Typed<W, T, S>(PhantomData<(W, T, S)>);
 impl<W, T, S: Side + 'static> Typed<W, T, S> {
     /// The functions that do not depend on how the work is run.
     pub(super) const fn table(
-        run: unsafe fn(TaskRef, bool) -> Option<TaskRef>,
+        run: unsafe fn(TaskRef, bool, Option<&dyn Runner>) -> Option<TaskRef>,
         is_far: (bool, bool),
         is_job: bool,
     ) -> VTable {

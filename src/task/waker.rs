@@ -10,8 +10,9 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 use super::cell::{Header, Hold, TaskRef, release_driver};
 use super::current;
 use super::run;
+use super::runner::Runner;
 use super::schedule::WakeKind;
-use super::state::{Snapshot, Wake};
+use super::state::Wake;
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
@@ -53,16 +54,19 @@ unsafe fn wake(data: *const ()) {
     let cell = cell(data);
     // SAFETY: this waker is a driver and so holds the cell (invariant 1).
     let header = unsafe { cell.as_ref() };
-    let host = host(header);
-    let hosted = host.is_some();
-    match header.word.turn_own(|now: Snapshot| now.wake(true, hosted)) {
-        // SAFETY: our driver goes along into the queue, and the turn has added a holder.
-        Wake::Push => unsafe { push(cell) },
-        // SAFETY: our driver goes along into the queue.
-        Wake::PushOnly => unsafe { push_to(host, cell) },
-        // SAFETY: this waker owns one driver (invariant 1) and is used up.
-        Wake::Nothing => unsafe { release_driver(cell) },
-    }
+    current::with_runner(|runner| {
+        let host = host(header, runner);
+        let hosted = host.is_some();
+        let duty = header.word.turn_own(|now| now.wake(true, hosted));
+        match (duty, host) {
+            // SAFETY: our driver goes along into the queue.
+            (Wake::PushOnly, Some(host)) => host.woken(unsafe { TaskRef::from_raw(cell) }),
+            // SAFETY: our driver goes along into the queue, and the turn has added a holder.
+            (Wake::Push | Wake::PushOnly, _) => unsafe { push(cell) },
+            // SAFETY: this waker owns one driver (invariant 1) and is used up.
+            (Wake::Nothing, _) => unsafe { release_driver(cell) },
+        }
+    });
 }
 
 /// # Safety
@@ -72,48 +76,33 @@ unsafe fn wake_by_ref(data: *const ()) {
     let cell = cell(data);
     // SAFETY: this waker is a driver, or borrows one: it holds the cell (invariant 1).
     let header = unsafe { cell.as_ref() };
-    let host = host(header);
-    let hosted = host.is_some();
-    match header.word.turn(|now: Snapshot| now.wake(false, hosted)) {
-        // SAFETY: the turn has added a driver, for the queue, and a holder (invariant 1).
-        Wake::Push => unsafe { push(cell) },
-        // SAFETY: the turn has added a driver, for the queue (invariant 1).
-        Wake::PushOnly => unsafe { push_to(host, cell) },
-        Wake::Nothing => {}
-    }
+    current::with_runner(|runner| {
+        let host = host(header, runner);
+        let hosted = host.is_some();
+        let duty = header.word.turn(|now| now.wake(false, hosted));
+        match (duty, host) {
+            // SAFETY: the turn has added a driver, for the queue (invariant 1).
+            (Wake::PushOnly, Some(host)) => host.woken(unsafe { TaskRef::from_raw(cell) }),
+            // SAFETY: the turn has added a driver, for the queue, and a holder (invariant 1).
+            (Wake::Push | Wake::PushOnly, _) => unsafe { push(cell) },
+            (Wake::Nothing, _) => {}
+        }
+    });
 }
 
-/// The task that is running here, if its executor is also that of `header`: it keeps the executor
-/// alive while this thread wakes the other one, which needs no holder of its own for that.
+/// The worker that polls here, if it takes such tasks as `header` too: it keeps their executor
+/// alive while it queues one, which needs no holder of its own for that.
 #[inline]
-fn host(header: &Header) -> Option<NonNull<Header>> {
-    if !header.word.peek().is_idle_future() {
-        return None;
-    }
-    let host = current::newest()?;
-    // SAFETY: it is alive until this thread has returned from it, to which `host` is called back.
-    let running = unsafe { host.as_ref() };
-    running.is_beside(header).then_some(host)
-}
-
-/// # Safety
-///
-/// 1. The caller owns a driver of the live cell, and gives it up.
-/// 2. [`host`] has given `host` for that cell on this thread, which has not returned since.
-#[inline]
-unsafe fn push_to(host: Option<NonNull<Header>>, cell: NonNull<Header>) {
-    // SAFETY: duty 1.
-    let task = unsafe { TaskRef::from_raw(cell) };
-    // SAFETY: duty 2: the running task is alive, and so is its executor.
-    let home = host.and_then(|host| unsafe { host.as_ref() }.home());
-    if let Some(home) = home {
-        home.schedule(task, WakeKind::Woken);
-    }
+fn host<'a>(header: &Header, runner: Option<&'a dyn Runner>) -> Option<&'a dyn Runner> {
+    let runner = runner?;
+    let is_queued = header.word.peek().is_idle_future() && header.is_queued_at(runner.home());
+    is_queued.then_some(runner)
 }
 
 /// # Safety
 ///
 /// 1. The caller owns a driver and a holder of the live cell, and gives up both.
+#[inline(never)]
 unsafe fn push(cell: NonNull<Header>) {
     // SAFETY: duty 1: the driver.
     let task = unsafe { TaskRef::from_raw(cell) };

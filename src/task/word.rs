@@ -1,6 +1,6 @@
 //! The atomic word, and how it moves from one [`Snapshot`] to the next.
 //!
-//! [`Word::turn`] is the one compare-exchange loop. Every successful turn is AcqRel, also one that
+//! [`Word::turn`] is the compare-exchange loop, [`Word::turn_if`] its short form. Every successful turn is AcqRel, also one that
 //! changes nothing: a redundant wake publishes what its caller wrote before it.
 //! [`Word::turn_own`] spares who is alone with the cell the compare-exchange.
 
@@ -39,16 +39,22 @@ impl Word {
         loop {
             let (duty, next) = step(now);
             let Some(next) = next else { return duty };
-            // Ordering: Release publishes what the party wrote before its move (the slot, a
-            // waker's data); Acquire takes over what the parties before it published.
-            match self
-                .0
-                .compare_exchange_weak(now.0, next.0, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return duty,
-                Err(changed) => now = Snapshot(changed),
+            match self.go(now, next) {
+                Ok(()) => return duty,
+                Err(changed) => now = changed,
             }
         }
+    }
+
+    /// The move itself; what the word says now if that is not `now`.
+    #[inline(always)]
+    fn go(&self, now: Snapshot, next: Snapshot) -> Result<(), Snapshot> {
+        // Ordering: Release publishes what the party wrote before its move (the slot, a
+        // waker's data); Acquire takes over what the parties before it published.
+        self.0
+            .compare_exchange_weak(now.0, next.0, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .map_err(Snapshot)
     }
 
     /// The same for a party whose reference is its own, so that no other thread uses that one:
@@ -75,12 +81,18 @@ impl Word {
     }
 
     /// Makes the transition if the word is one for which `step` knows the next; what it was.
+    ///
+    /// A loop of its own: what [`Word::turn`] has to carry for its callers goes through memory on
+    /// the way into the exchange, which then waits for it.
     #[inline]
     pub(super) fn turn_if(&self, step: impl Fn(Snapshot) -> Option<Snapshot>) -> Option<Snapshot> {
-        self.turn(|now| match step(now) {
-            Some(next) => (Some(now), Some(next)),
-            None => (None, None),
-        })
+        let mut now = self.load();
+        loop {
+            match self.go(now, step(now)?) {
+                Ok(()) => return Some(now),
+                Err(changed) => now = changed,
+            }
+        }
     }
 
     /// Makes the change and tells what the word said before.

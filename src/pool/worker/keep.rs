@@ -10,11 +10,37 @@
 
 use super::Worker;
 use crate::pool::guard::{Announce, Guard};
-use crate::task::{TaskRef, WakeKind};
+use crate::task::{Ended, Home, Runner, TaskRef, WakeKind};
+
+impl Runner for Worker {
+    fn home(&self) -> Home {
+        Home::Pool(self.shared.id)
+    }
+
+    fn started(&self) {
+        self.seat.tally.started.bump();
+    }
+
+    fn ended(&self, end: &Ended) {
+        if end.suspended {
+            self.shared.suspended.leave(end.id);
+        }
+        self.seat.tally.ended(end);
+    }
+
+    fn woken(&self, task: TaskRef) {
+        match self.keep(task, WakeKind::Woken) {
+            Announce::Now => self.shared.after_push(),
+            Announce::Later => self.post_guard(),
+            Announce::Never => {}
+        }
+    }
+}
 
 impl Worker {
     /// A task was woken on this worker.
-    pub(in crate::pool) fn woken(&self, task: TaskRef, kind: WakeKind) -> Announce {
+    #[inline]
+    pub(in crate::pool) fn keep(&self, task: TaskRef, kind: WakeKind) -> Announce {
         match kind {
             WakeKind::Woken if self.firing.get() => {
                 self.fired.set(self.fired.get() + 1);
