@@ -58,28 +58,15 @@ impl<T> Reader<T> {
     #[inline]
     pub(crate) fn take_ended(&mut self) -> Result<T, JoinError> {
         let word = &self.header().word;
-        if let Some(taken) = word.load().take_own() {
+        let failed = if let Some(taken) = word.load().take_own() {
             word.put(taken);
-            // SAFETY: the word said that there is a value, and no other reference; TAKEN is set, so
-            // the slot is ours (invariant 4).
-            return unsafe { self.read_slot(false) };
-        }
-        self.take_shared()
-    }
-
-    /// The same where others have the cell too, or where there is no value.
-    #[inline(never)]
-    fn take_shared(&mut self) -> Result<T, JoinError> {
-        match self.header().word.turn_own(Snapshot::take) {
-            Take::Pending => unreachable!("a task that has ended has an outcome"),
-            Take::Taken => Err(JoinError::taken()),
-            Take::Bare(family) => Err(bare(family)),
-            Take::Slot => {
-                let failed = self.header().word.peek().family().is_some();
-                // SAFETY: the turn has set TAKEN, so the slot is ours (invariant 4).
-                unsafe { self.read_slot(failed) }
-            }
-        }
+            false
+        } else {
+            take_shared(self.header())?
+        };
+        // SAFETY: TAKEN is set, here where the word said that there is a value and no other
+        // reference, or by the turn, so the slot is ours (invariant 4).
+        unsafe { self.read_slot(failed) }
     }
 
     /// # Safety
@@ -187,6 +174,17 @@ impl<T> fmt::Debug for Reader<T> {
             .field("id", &header.id)
             .field("state", &header.word.peek())
             .finish()
+    }
+}
+
+/// Takes the slot where others have the cell too, or where there is no value: is it a failure?
+#[inline(never)]
+fn take_shared(header: &Header) -> Result<bool, JoinError> {
+    match header.word.turn_own(Snapshot::take) {
+        Take::Pending => unreachable!("a task that has ended has an outcome"),
+        Take::Taken => Err(JoinError::taken()),
+        Take::Bare(family) => Err(bare(family)),
+        Take::Slot => Ok(header.word.peek().family().is_some()),
     }
 }
 

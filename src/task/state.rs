@@ -12,7 +12,8 @@
 //! drivers together count as one.
 //!
 //! Each transition is a pure function from a [`Snapshot`] to the caller's duty and the next
-//! snapshot, which the [word](super::word) then becomes.
+//! snapshot, which the [word](super::word) then becomes. The hottest always have a next one, be it
+//! the same: where there may be none, it goes through memory on its way into the exchange.
 
 #![forbid(unsafe_code)]
 
@@ -335,7 +336,7 @@ impl Snapshot {
     #[inline]
     pub(super) fn suspend(self) -> (Suspend, Option<Self>) {
         if self.has(CANCEL) {
-            return (Suspend::Abort, None);
+            return (Suspend::Abort, Some(self));
         }
         let next = self.without(RUNNING);
         if self.has(SCHEDULED) {
@@ -354,7 +355,7 @@ impl Snapshot {
     #[inline]
     pub(super) fn wake(self, owned: bool, hosted: bool) -> (Wake, Option<Self>) {
         if self.has(DONE) {
-            return (Wake::Nothing, None);
+            return (Wake::Nothing, Some(self));
         }
         if !self.is_idle_future() {
             return (Wake::Nothing, Some(self.with(SCHEDULED)));
@@ -446,16 +447,12 @@ impl Snapshot {
         output: bool,
     ) -> ((Self, Finish), Option<Self>) {
         let next = self.publish(family, output, false);
-        if self.has(WATCHED | WAITS) {
+        if self.has(WATCHED | WAITS) || output && !self.has(HANDLE) {
             return ((self, Finish::Stay), Some(next));
-        }
-        if output && !self.has(HANDLE) {
-            // Nobody can see what a sole owner would publish.
-            return ((self, Finish::Stay), (!self.is_alone()).then_some(next));
         }
         match next.without_driver() {
             Some(gone) => ((self, Finish::Gone(Release::Nothing)), Some(gone)),
-            None => ((self, Finish::Gone(Release::Free)), None),
+            None => ((self, Finish::Gone(Release::Free)), Some(next)),
         }
     }
 
@@ -484,12 +481,7 @@ impl Snapshot {
             return (None, None);
         }
         let (duty, next) = self.finish(family, output);
-        // What has no runner has to say that it is over, also to itself.
-        let over = || self.publish(family, output, false);
-        match duty.1 {
-            Finish::Stay => (Some(duty), Some(next.unwrap_or_else(over))),
-            Finish::Gone(_) => (Some(duty), next),
-        }
+        (Some(duty), next)
     }
 
     /// The reader has put its waker into its place.
