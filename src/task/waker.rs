@@ -61,8 +61,9 @@ unsafe fn wake(data: *const ()) {
         match (duty, host) {
             // SAFETY: our driver goes along into the queue.
             (Wake::PushOnly, Some(host)) => host.woken(unsafe { TaskRef::from_raw(cell) }),
+            (Wake::PushOnly, None) => unreachable!("without a host there is a holder"),
             // SAFETY: our driver goes along into the queue, and the turn has added a holder.
-            (Wake::Push | Wake::PushOnly, _) => unsafe { push(cell) },
+            (Wake::Push, _) => unsafe { push(cell) },
             // SAFETY: this waker owns one driver (invariant 1) and is used up.
             (Wake::Nothing, _) => unsafe { release_driver(cell) },
         }
@@ -83,8 +84,9 @@ unsafe fn wake_by_ref(data: *const ()) {
         match (duty, host) {
             // SAFETY: the turn has added a driver, for the queue (invariant 1).
             (Wake::PushOnly, Some(host)) => host.woken(unsafe { TaskRef::from_raw(cell) }),
+            (Wake::PushOnly, None) => unreachable!("without a host there is a holder"),
             // SAFETY: the turn has added a driver, for the queue, and a holder (invariant 1).
-            (Wake::Push | Wake::PushOnly, _) => unsafe { push(cell) },
+            (Wake::Push, _) => unsafe { push(cell) },
             (Wake::Nothing, _) => {}
         }
     });

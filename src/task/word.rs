@@ -1,8 +1,8 @@
 //! The atomic word, and how it moves from one [`Snapshot`] to the next.
 //!
-//! [`Word::turn`] is the compare-exchange loop, [`Word::turn_if`] its short form. Every successful turn is AcqRel, also one that
-//! changes nothing: a redundant wake publishes what its caller wrote before it.
-//! [`Word::turn_own`] spares who is alone with the cell the compare-exchange.
+//! [`Word::turn`] is the compare-exchange loop, [`Word::turn_if`] its short form. Every successful
+//! turn is AcqRel, also one that changes nothing: a redundant wake publishes what its caller wrote
+//! before it. [`Word::turn_own`] spares who is alone with the cell the compare-exchange.
 
 #![forbid(unsafe_code)]
 
