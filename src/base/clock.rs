@@ -40,15 +40,22 @@ impl Clock {
     }
 }
 
-/// The time; in a simulation, that of the simulation.
+/// The time; in a simulation, that of the simulation. In a model it stands still, since every run
+/// of one has to decide alike.
 #[inline]
 pub(crate) fn now() -> Instant {
+    #[cfg(loom)]
+    return *MODEL.get_or_init(Instant::now);
     #[cfg(all(not(loom), any(test, feature = "test-util")))]
     if let Some(now) = crate::base::simulated::now() {
         return now;
     }
+    #[cfg(not(loom))]
     Instant::now()
 }
+
+#[cfg(loom)]
+static MODEL: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
 
 /// The instant `after` from `start`; `None` stands for never, where the sum has no instant.
 pub(crate) fn deadline_from(start: Instant, after: Duration) -> Option<Instant> {

@@ -7,9 +7,15 @@
 )]
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64 as Plain, AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
+
+/// Modelled, since what a pool has submitted decides about its end.
+#[cfg(loom)]
+use crate::base::sync::atomic::AtomicU64;
+#[cfg(not(loom))]
+use std::sync::atomic::AtomicU64;
 
 /// Groups of threads.
 pub(crate) const SHARDS: usize = 8;
@@ -47,8 +53,8 @@ impl Count {
     /// The same for a caller who knows its group.
     #[inline]
     pub(crate) fn add_to(&self, shard: usize, n: u64) {
-        // Ordering: Relaxed: a statistic publishes nothing.
-        self.0[shard].fetch_add(n, Ordering::Relaxed);
+        // Ordering: Acquire pairs with `settle`; a statistic publishes nothing.
+        self.0[shard].fetch_add(n, Ordering::Acquire);
     }
 
     pub(crate) fn sum(&self) -> u64 {
@@ -57,15 +63,26 @@ impl Count {
         let cells = self.0.iter().map(|cell| cell.load(Ordering::Relaxed));
         cells.fold(0, u64::wrapping_add)
     }
+
+    /// The sum, after which nobody counts who has not seen what the caller did before.
+    pub(crate) fn settle(&self) -> u64 {
+        // Ordering: a move of nothing, and not a load: whoever counts later has this move, or one
+        // after it, to start from. So Release pairs with `add_to` without a fence there.
+        let settled = self
+            .0
+            .iter()
+            .map(|cell| cell.fetch_add(0, Ordering::AcqRel));
+        settled.fold(0, u64::wrapping_add)
+    }
 }
 
 /// Hands out numbers that nobody else gets.
 #[derive(Debug)]
-pub(crate) struct Ticket(AtomicU64);
+pub(crate) struct Ticket(Plain);
 
 impl Ticket {
     pub(crate) const fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self(Plain::new(0))
     }
 
     /// The first of `n` numbers that are the caller's alone.

@@ -72,14 +72,21 @@ impl Census {
         granted
     }
 
-    /// Takes a reservation back.
+    /// Takes a reservation back. The caller then looks after those who counted on it.
     pub(super) fn release(&self, count: usize) -> Headcount {
-        self.add(((THREAD + STARTING) * count as u64).wrapping_neg())
+        let left = self.add(((THREAD + STARTING) * count as u64).wrapping_neg());
+        // Ordering: the look at the queues comes after the move; pairs with the fence between a
+        // push and the pusher's look at this word.
+        fence(Ordering::SeqCst);
+        left
     }
 
-    /// A started thread is there.
+    /// A started thread is there. What it does not take itself it then looks after.
     pub(super) fn arrived(&self) {
         self.add(STARTING.wrapping_neg());
+        // Ordering: whoever pushes may count on it no more; pairs with the fence between a push
+        // and the pusher's look at this word.
+        fence(Ordering::SeqCst);
     }
 
     /// A thread leaves.

@@ -10,11 +10,11 @@
 //! 2. Many starts spread like a tree: whoever starts gives half of what is left to the thread it
 //!    has started, down to a few, which it starts itself: each of the others would wait for a
 //!    CPU first. The last of a generation looks again, so growth goes on without a tick.
-//! 3. One look at a time; whoever finds another one in progress leaves it to that, unless there
-//!    is no watchdog, which would look again.
+//! 3. One look at a time; whoever finds another one in progress leaves it to the watchdog, unless
+//!    there is none, and then looks itself.
 //! 4. Where jobs are queued and nobody is coming for them, the watchdog has been called: by
-//!    whoever found the core complete, by the new threads of an incomplete core once they have
-//!    their first jobs, or because a start was refused.
+//!    whoever found the core complete or a look in progress, by the new threads of an incomplete
+//!    core once they have their first jobs, or because a start was refused.
 //! 5. A refused start gives its reservation back and pauses all starts ([`Backoff`]), except
 //!    the one that would be the pool's only thread.
 
@@ -33,6 +33,8 @@ use crate::pool::elastic::{Backoff, Limits, Load, Pace, Plan, STALL, Seen, plan}
 use crate::pool::evidence::{Eyes, Moment, Phase, Pulse, SAMPLE, sharpen_deadlines};
 use crate::pool::watchdog::{Alarm, CALM_TICKS, FIRST_TICK, Rest, TICK, Watch};
 
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
 
@@ -317,7 +319,11 @@ impl Growth {
             let mut sight = match self.sight.try_lock() {
                 Some(sight) => sight,
                 None if self.watch.is_unable() => self.sight.lock(),
-                None => return Ok(()),
+                None => {
+                    // That one may have decided already, for what it saw before the push.
+                    self.call_watchdog(ground);
+                    return Ok(());
+                }
             };
             match self.decide(&mut sight, ground, why) {
                 Plan::Grow(count) => ground.reserve(count),

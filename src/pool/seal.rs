@@ -28,10 +28,15 @@
 //!
 //! A push that was admitted by an open pool may be counted and pushed after all else has ended and
 //! somebody has seen that; and what the late job submits shall be taken like that of any other. So
-//! the end is looked at twice, with [`Ending`](Phase::Ending) and a fence in between: if the second
-//! look does not see the count, whoever takes the job sees `Ending` or `Closed`. Under `Ending` the
-//! taker goes back to `Drain` ([`Seal::may_run`]), so that the end comes to nothing; a job that is
-//! taken from a closed pool does not run.
+//! the end is looked at twice, with [`Ending`](Phase::Ending) in between: if the second look does
+//! not see the count, whoever takes the job sees `Ending` or `Closed`. Under `Ending` the taker
+//! goes back to `Drain` ([`Seal::may_run`]), so that the end comes to nothing; a job that is taken
+//! from a closed pool does not run.
+//!
+//! No fence of the taker is needed for that, which would cost every job: the second look is a move
+//! of the count ([`Count::settle`](crate::base::count::Count::settle)), and so is the counting. One
+//! of the two is first: if the counting is, the look sees it; if the look is, the submitter has
+//! `Ending` from it, and the taker has it from the submitter, with the job.
 
 #![forbid(unsafe_code)]
 
@@ -97,6 +102,7 @@ impl Seal {
     /// Whoever has taken a job may run it: the pool does not end under it.
     #[inline]
     pub(super) fn may_run(&self) -> bool {
+        // Ordering: no fence: what has to be seen came with the job; see the module's header.
         let phase = self.phase();
         phase <= Phase::Drain || phase == Phase::Ending && self.go_on()
     }
@@ -185,6 +191,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::{Phase, Seal};
+    use crate::base::count::Count;
     use crate::base::sync::Arc;
     use crate::base::sync::atomic::{AtomicUsize, Ordering, fence};
     use crate::base::sync::thread;
@@ -317,6 +324,62 @@ mod models {
             close(&pool);
             submitter.join().unwrap();
             assert_eq!(pool.0.phase(), Phase::Closed);
+        });
+    }
+
+    /// Question: a push is counted when somebody looks for the end, and another thread takes the
+    /// job; does it ever run in a pool that is closed?
+    ///
+    /// Bound: one pusher from outside, one taker, one sealer that looks once; three preemptions.
+    ///
+    /// Must fail when: the second look only reads the count; it is not Release, or the counting is
+    /// not Acquire; the taker runs the job without a look at the phase.
+    #[test]
+    fn loom_pool_no_drain_ends_under_a_job_that_runs() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let pool = Arc::new((Seal::new(), Injector::new(), AtomicUsize::new(0)));
+            let submitted = Arc::new(Count::default());
+            let pusher = {
+                let (pool, submitted) = (pool.clone(), submitted.clone());
+                thread::spawn(move || {
+                    let (seal, queue, _) = &*pool;
+                    if seal.phase() == Phase::Open {
+                        submitted.add_to(0, 1);
+                        queue.push(());
+                        fence(Ordering::SeqCst);
+                        if seal.phase() >= Phase::Cancel {
+                            empty(&pool);
+                        }
+                    }
+                })
+            };
+            let taker = {
+                let pool = pool.clone();
+                thread::spawn(move || {
+                    let (seal, queue, resolved) = &*pool;
+                    if queue.take().is_some() {
+                        if seal.may_run() {
+                            assert_ne!(seal.phase(), Phase::Closed, "under a job that runs");
+                        }
+                        resolved.fetch_add(1, Ordering::Release);
+                    }
+                })
+            };
+            let (seal, _, resolved) = &*pool;
+            assert!(seal.advance(Phase::Drain));
+            let ended = resolved.load(Ordering::Acquire) as u64;
+            fence(Ordering::SeqCst);
+            if submitted.sum() <= ended && seal.advance(Phase::Ending) {
+                if submitted.settle() > ended {
+                    seal.go_on();
+                } else if seal.advance(Phase::Closed) {
+                    empty(&pool);
+                }
+            }
+            pusher.join().unwrap();
+            taker.join().unwrap();
         });
     }
 

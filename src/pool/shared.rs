@@ -19,6 +19,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use crate::base::clock;
+use crate::base::count::Count;
 use crate::base::fork;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::base::sync::{Arc, Mutex};
@@ -305,13 +306,23 @@ impl Shared {
 
     /// Jobs and tasks that have not ended. Exact when nothing is submitted from outside.
     pub(super) fn live(&self) -> u64 {
+        self.live_by(Count::sum)
+    }
+
+    /// The same; whoever submits from outside and is not among them has seen what the caller did
+    /// before, and so has whoever runs that.
+    pub(super) fn settled_live(&self) -> u64 {
+        self.live_by(Count::settle)
+    }
+
+    fn live_by(&self, sum: fn(&Count) -> u64) -> u64 {
         // The ends first: a task whose end is seen has been seen submitted, with all that it
         // submitted itself, because each end is counted with Release after them.
         let ended = self.roster.totals().ended() + self.outside.ends();
         // Ordering: keeps the two sums in this order, also where they are Relaxed.
         fence(Ordering::SeqCst);
         let inside = self.roster.totals().submitted;
-        let submitted = inside.wrapping_add(self.outside.submitted.sum());
+        let submitted = inside.wrapping_add(sum(&self.outside.submitted));
         submitted.saturating_sub(ended)
     }
 
@@ -411,8 +422,6 @@ impl Ground for Shared {
         if self.census.release(count).threads() == 0 {
             self.give_up();
         }
-        // Ordering: between the census and the look; pairs with the fence after a push.
-        fence(Ordering::SeqCst);
         self.rescue();
         self.tell_waiters();
     }

@@ -132,9 +132,12 @@ impl Shared {
 
     /// Closes a draining pool in which nothing lives any more.
     pub(super) fn try_close(&self) {
-        let is_over = || self.live() <= self.excused.load(Ordering::Acquire) as u64;
-        while self.seal.phase() == Phase::Drain && is_over() && self.seal.advance(Phase::Ending) {
-            if is_over() {
+        let is_over = |live: u64| live <= self.excused.load(Ordering::Acquire) as u64;
+        while self.seal.phase() == Phase::Drain
+            && is_over(self.live())
+            && self.seal.advance(Phase::Ending)
+        {
+            if is_over(self.settled_live()) {
                 if self.seal.advance(Phase::Closed) {
                     let _ = self.empty_queues();
                     self.dismiss();
