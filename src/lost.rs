@@ -56,7 +56,8 @@ impl Wakers {
     pub(crate) fn lend(&mut self, runner: &Waker) -> Option<Waker> {
         let old = self.lent.as_ref().map(Weak::upgrade);
         if let Some(None) = old {
-            // Ordering: pairs with the release of the last copy: a wake before it is seen.
+            // Ordering: pairs with the release of the last copy: a wake before it is seen. No model
+            // sees it: the counts of std's `Arc` are not modelled.
             fence(Ordering::Acquire);
         }
         // Ordering: Acquire pairs with the wake: what was written before it is seen by the poll.
@@ -83,8 +84,9 @@ impl Wake for Lent {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Ordering: Release pairs with `lend`.
-        self.woken.store(true, Ordering::Release);
+        // Ordering: Release pairs with `lend`; a swap, since a store would hide from it what
+        // another wake has published just before.
+        self.woken.swap(true, Ordering::Release);
         self.runner.wake_by_ref();
     }
 }
@@ -93,5 +95,58 @@ impl Drop for Lent {
     /// The runner has to look: its future may be lost.
     fn drop(&mut self) {
         self.runner.wake_by_ref();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::Wakers;
+    use crate::base::park::Parker;
+    use crate::base::sync::atomic::{AtomicUsize, Ordering};
+    use crate::base::sync::{Arc, thread};
+    use std::task::Waker;
+
+    /// Question: a future is polled for whatever reason while its last two wakers are used; is it
+    /// ever taken for lost, although it has not seen what both wakes were for?
+    ///
+    /// Bound: two wakes, and as many polls as it takes; three preemptions.
+    ///
+    /// Must fail when: the wake is a store, or not Release; the look for it is not Acquire, or
+    /// leaves it said; a wake says nothing.
+    #[test]
+    fn loom_lost_a_wake_is_not_taken_for_a_loss() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = model.preemption_bound.or(Some(3));
+        model.check(|| {
+            let parker = Parker::new();
+            // Clones are known to be the same, so that the future may keep its first wakers.
+            let runner = Waker::from(parker.unparker().clone()).clone();
+            let mut wakers = Wakers::new();
+            let waker = wakers.lend(&runner).expect("the first");
+            let data = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+            let wake = |written: &Arc<AtomicUsize>| {
+                let (written, waker) = (written.clone(), waker.clone());
+                thread::spawn(move || {
+                    written.store(1, Ordering::Relaxed);
+                    waker.wake();
+                })
+            };
+            let threads = data.each_ref().map(wake);
+            drop(waker);
+            loop {
+                let lent = wakers.lend(&runner);
+                assert!(lent.is_some(), "woken, and taken for lost");
+                if data.iter().all(|seen| seen.load(Ordering::Relaxed) == 1) {
+                    break;
+                }
+                drop(lent);
+                parker.park();
+            }
+            threads.map(|thread| thread.join().unwrap());
+            // The last one goes without a wake: now it is lost, and the runner hears of it.
+            while wakers.lend(&runner).is_some() {
+                parker.park();
+            }
+        });
     }
 }
