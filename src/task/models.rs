@@ -13,8 +13,8 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::{
-    Callback, Cancel, Ended, Home, Reader, Runner, Schedule, Spawned, TaskRef, WakeKind, future,
-    job, jobs, promise,
+    Callback, Cancel, Ended, Home, Place, Reader, Runner, Schedule, Spawned, TaskRef, WakeKind,
+    future, job, jobs, promise,
 };
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::Parking;
@@ -486,5 +486,43 @@ fn loom_task_the_last_of_a_block_frees_it() {
             thread.join().unwrap();
         }
         assert_eq!(Arc::strong_count(&queue), 1, "the block is gone");
+    });
+}
+
+/// Question: a worker fills its place, and fills it again, while others look into it; is each task
+/// run once, by somebody who sees what its waker wrote?
+///
+/// Bound: two jobs, one worker, one that takes once; every interleaving.
+///
+/// Must fail when: `put` or `replace` is not Release; `take` or `replace` is not Acquire; a taker
+/// leaves what it takes.
+#[test]
+fn loom_task_a_place_hands_each_task_to_one() {
+    loom::model(|| {
+        let (place, runs) = (Arc::new(Place::new()), Tracked::new(AtomicUsize::new(0)));
+        let data = Tracked::new(AtomicUsize::new(0));
+        let make = || {
+            let (runs, data) = (runs.clone(), data.clone());
+            let (task, reader) = job(Spawned::here(), Queue::new(), None, move || {
+                assert!(data.load(Ordering::Relaxed) > 0, "run before it was woken");
+                runs.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            });
+            drop(reader);
+            task
+        };
+        let (first, second) = (make(), make());
+        let at = place.clone();
+        let taker = thread::spawn(move || at.take().map(TaskRef::run));
+        data.store(1, Ordering::Relaxed);
+        place.put(first);
+        if let Some(displaced) = place.replace(second) {
+            displaced.run();
+        }
+        taker.join().unwrap();
+        if let Some(left) = place.take() {
+            left.run();
+        }
+        assert_eq!(runs.load(Ordering::Relaxed), 2);
     });
 }
