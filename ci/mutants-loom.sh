@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Weakens the code one line at a time, in a copy of the tree, and fails if a model does not notice.
-#   ci/mutants-loom.sh [FILTER]      FILTER: part of a line of tests/mutants/*.txt
-#   ci/mutants-shuttle.sh [FILTER]   the same for tests/mutants/shuttle/*.txt
+#   ci/mutants-loom.sh [FILTER...]      FILTER: part of a line of tests/mutants/*.txt, or of the
+#                                       name of a list (`mutants/pool.txt`)
+#   ci/mutants-shuttle.sh [FILTER...]   the same for tests/mutants/shuttle/*.txt
 #
 # A line is `file | old text | new text | test filter`. The old text stands in the file exactly
 # once. A bar of the texts themselves is written as it is or as `\|`; where it leaves a choice, the
@@ -10,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-filter=${1:-}
+filters=("${@:-}")
 seconds=${MUTANT_SECONDS:-300}
 # set by mutants-shuttle.sh
 models=${MODELS:-loom}
@@ -89,10 +90,12 @@ lines=()
 for list in "${lists[@]}"; do
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in '' | '#'*) continue ;; esac
-        [[ $line == *"$filter"* ]] && lines+=("$line")
+        for filter in "${filters[@]}"; do
+            [[ "$list: $line" == *"$filter"* ]] && lines+=("$line") && break
+        done
     done <"$list"
 done
-[ ${#lines[@]} -gt 0 ] || fail "no mutant matches '$filter'"
+[ ${#lines[@]} -gt 0 ] || fail "no mutant matches ${filters[*]}"
 
 # A model that fails, or is not there, without a mutant says nothing about one.
 build || { tail -n 30 "$log"; fail "the models do not build"; }

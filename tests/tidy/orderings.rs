@@ -1,8 +1,10 @@
-//! Every atomic ordering and fence is explained where it stands, or a mutant names it.
+//! Every atomic ordering and fence is explained where it stands, or a mutant names it; and what the
+//! mutants name is there.
 
 use std::collections::BTreeMap;
+use std::fs;
 
-use super::{files, nothing, sources};
+use super::{files, nothing, root, sources};
 
 /// What the header says under `# Ordering`.
 fn chapter(text: &str) -> &str {
@@ -54,10 +56,13 @@ fn is_explained(above: &[&str]) -> bool {
     false
 }
 
-/// Lines by file, as the lists of mutants have them.
+/// Lines by file, as the lists of mutants have them; shuttle knows no orderings.
 fn weakened() -> BTreeMap<String, Vec<String>> {
     let mut weakened: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (_, list) in files("tests/mutants") {
+    for (name, list) in files("tests/mutants") {
+        if name.starts_with("shuttle/") {
+            continue;
+        }
         for line in list.lines().filter(|line| !line.starts_with('#')) {
             if let Some((file, rest)) = line.split_once(" | ") {
                 weakened
@@ -123,4 +128,47 @@ fn the_reader_of_orderings_knows_a_reason() {
         chapter(page),
         "self.other.load(Ordering::Relaxed)"
     ));
+}
+
+/// The old text and the model of a mutant, by the rule of `ci/mutants-loom.sh`: of the ways to cut
+/// the line, the one with the longest old text that stands in the file exactly once.
+fn mutant<'a>(line: &'a str, text: &str) -> Option<(String, &'a str)> {
+    let parts: Vec<&str> = line.split(" | ").collect();
+    let (model, rest) = parts.split_last()?;
+    let cuts = (1..rest.len().saturating_sub(1)).rev();
+    let olds = cuts.map(|cut| rest[1..=cut].join(" | ").replace("\\|", "|"));
+    let mut olds = olds.filter(|old| text.matches(old.as_str()).count() == 1);
+    Some((olds.next()?, model))
+}
+
+#[test]
+fn every_mutant_finds_its_text_and_its_model() {
+    let tests: String = files("src").into_iter().map(|(_, text)| text).collect();
+    let mut found = Vec::new();
+    for (name, list) in files("tests/mutants") {
+        let is_line = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        for line in list.lines().filter(is_line) {
+            let file = line.split(" | ").next().unwrap_or_default();
+            let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+            match mutant(line, &text) {
+                None => found.push(format!("{name}: not once in {file}: {line}")),
+                Some((_, model)) if !tests.contains(&format!("fn {model}")) => {
+                    found.push(format!("{name}: no model {model}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    nothing("mutants of what is not there", found);
+}
+
+#[test]
+fn the_reader_of_mutants_cuts_where_the_text_ends() {
+    let text = "if a || b {\n} a;\n";
+    let cut = |line: &'static str| mutant(line, text).map(|(old, model)| (old, model.to_owned()));
+    let expected = Some(("if a || b {".to_owned(), "loom_x".to_owned()));
+    assert_eq!(cut("f.rs | if a \\|\\| b { | if a { | loom_x"), expected);
+    assert_eq!(cut("f.rs | if a || b { |  | loom_x"), expected);
+    assert_eq!(cut("f.rs | a | b | loom_x"), None, "more than once");
+    assert_eq!(cut("f.rs | c | b | loom_x"), None);
 }
