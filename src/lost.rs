@@ -142,7 +142,9 @@ mod models {
                 drop(lent);
                 parker.park();
             }
-            threads.map(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             // The last one goes without a wake: now it is lost, and the runner hears of it.
             while wakers.lend(&runner).is_some() {
                 parker.park();

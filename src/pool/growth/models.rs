@@ -141,7 +141,7 @@ impl Toy {
         loop {
             let thread = self.threads.lock().pop();
             let Some(thread) = thread else { break };
-            thread.join().unwrap();
+            thread.join().expect("no assertion fails");
         }
         let is_watched = self.growth.watch.is_alarmed();
         assert!(self.watchdogs.started.load(Ordering::Relaxed) <= 1);
