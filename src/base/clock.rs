@@ -40,18 +40,23 @@ impl Clock {
     }
 }
 
-/// The time; in a simulation, that of the simulation. In a model it stands still, since every run
-/// of one has to decide alike.
+/// The time; in a simulation, that of the simulation.
 #[inline]
 pub(crate) fn now() -> Instant {
-    #[cfg(loom)]
-    return *MODEL.get_or_init(Instant::now);
     #[cfg(all(not(loom), any(test, feature = "test-util")))]
     if let Some(now) = crate::base::simulated::now() {
         return now;
     }
-    #[cfg(not(loom))]
     Instant::now()
+}
+
+/// The time, for what decides by it; in a model it stands still, so that all runs decide alike.
+#[inline]
+pub(crate) fn steady() -> Instant {
+    #[cfg(loom)]
+    return *MODEL.get_or_init(now);
+    #[cfg(not(loom))]
+    now()
 }
 
 #[cfg(loom)]

@@ -157,7 +157,7 @@ impl Growth {
             roster: Mutex::new(Vec::new()),
             backoff: Mutex::new(Backoff::default()),
             watchdog_backoff: Mutex::new(Backoff::default()),
-            epoch: clock::now(),
+            epoch: clock::steady(),
         };
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
         if crate::base::simulated::is_on() {
@@ -279,7 +279,7 @@ impl Growth {
         while left > 0 {
             let share = if left > HANDFUL { (left - 1) / 2 } else { 0 };
             if let Err(error) = ground.start(share) {
-                self.backoff.lock().refused(clock::now());
+                self.backoff.lock().refused(clock::steady());
                 ground.release(left);
                 return Err(error);
             }
@@ -351,7 +351,7 @@ impl Growth {
         if !self.limits.allow_more_than(crew.threads) {
             return Plan::Keep;
         }
-        let at = clock::now();
+        let at = clock::steady();
         let now = at.saturating_duration_since(self.epoch);
         let limited = matches!(why, Why::Arrival | Why::Ended);
         if limited
@@ -443,7 +443,7 @@ impl Growth {
     }
 
     fn call_watchdog<G: Ground>(&self, ground: &Arc<G>) {
-        let again = self.watch.is_unable() && self.watchdog_backoff.lock().allows(clock::now());
+        let again = self.watch.is_unable() && self.watchdog_backoff.lock().allows(clock::steady());
         let alarm = if again {
             self.watch.retry()
         } else {
@@ -482,7 +482,7 @@ impl Growth {
             .starter
             .start(name, Some(WATCHDOG_STACK), Box::new(body));
         if started.is_err() {
-            self.watchdog_backoff.lock().refused(clock::now());
+            self.watchdog_backoff.lock().refused(clock::steady());
             self.watch.refused();
             self.look_again(ground);
         }
