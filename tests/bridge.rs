@@ -23,7 +23,7 @@ use portage::{
     promise,
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The configuration is one for the process: tests that depend on it run one by one.
 static CONFIGURED: Mutex<()> = Mutex::new(());

@@ -17,7 +17,7 @@ use portage::context::ContextVar;
 use portage::promise::{Cancel, CancelHandle, JoinHandle};
 use portage::{CurrentThreadExecutor, Executor, ExecutorExt, Job, promise};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `test` on a thread of its own and fails instead of hanging.
 fn within<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {

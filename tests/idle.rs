@@ -50,16 +50,20 @@ fn who_waits_uses_no_cpu() {
         scope.spawn(|| reader.wait());
         scope.spawn(|| event.wait());
         scope.spawn(|| portage::block_on(event.wait_async()));
-        // what spins a little before it sleeps has done so
+        // What spins a little before it sleeps gets through with that when it has a CPU: the least
+        // of some seconds counts, and whoever looks around for ever does so in each of them.
         std::thread::sleep(Duration::from_millis(200));
-        let before = kit::cpu_time().expect("read above");
-        std::thread::sleep(Duration::from_millis(1000));
-        let used = kit::cpu_time().expect("read above") - before;
+        let quiet = Duration::from_millis(20);
+        let used = kit::shortest(quiet + Duration::from_nanos(1), || {
+            let before = kit::cpu_time().expect("read above");
+            std::thread::sleep(Duration::from_millis(1000));
+            kit::cpu_time().expect("read above") - before
+        });
         for writer in [loop_end, lane_end, writer, blocked] {
             writer.resolve(1).expect("nobody cancelled");
         }
         event.set();
-        assert!(used <= Duration::from_millis(20), "{used:?} in one second");
+        assert!(used <= quiet, "{used:?} in one second");
     });
     waiting.wait().expect("a value").expect("a value");
     let _ = far.cancel();

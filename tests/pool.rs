@@ -111,6 +111,16 @@ fn at_rest(pool: &ThreadPool) -> PoolMetrics {
     last
 }
 
+/// Comes to rest, and nobody looks around for so long. A worker that gets no CPU may count its park
+/// as late as it likes, but only once.
+fn stays_at_rest(pool: &ThreadPool, time: Duration) {
+    eventually("it stays at rest", || {
+        let before = at_rest(pool);
+        thread::sleep(time);
+        pool.metrics() == before
+    });
+}
+
 fn assert_conserved(pool: &ThreadPool) {
     let m = pool.metrics();
     let sum = m.completed + m.panicked + m.cancelled + (m.queued + m.running) as u64;
@@ -437,9 +447,7 @@ fn a_worker_whose_loop_was_called_from_elsewhere_goes_back_to_sleep() {
             waker.wake();
         }
         task.wait().unwrap();
-        let before = at_rest(&pool);
-        thread::sleep(Duration::from_millis(20));
-        assert_eq!(pool.metrics(), before, "asleep, not looking around");
+        stays_at_rest(&pool, Duration::from_millis(20));
     });
 }
 
@@ -543,9 +551,7 @@ fn an_idle_pool_parks_once_and_stays_parked() {
         held.into_iter().for_each(Held::release);
         let jobs: Vec<_> = (0..100).map(|_| pool.spawn_blocking(|| ())).collect();
         jobs.into_iter().for_each(|job| job.wait().unwrap());
-        let before = at_rest(&pool);
-        thread::sleep(Duration::from_millis(100));
-        assert_eq!(pool.metrics(), before);
+        stays_at_rest(&pool, Duration::from_millis(100));
     });
 }
 
@@ -916,6 +922,7 @@ fn a_shutdown_that_runs_out_of_time_names_what_is_stuck() {
         let (open, gate) = channel::<()>();
         let (begin, has_begun) = channel();
         let start = Instant::now();
+        let limit = Duration::from_millis(20);
         let line = line!() + 2;
         let job = (&pool as &dyn Executor)
             .submit_named("import", move || {
@@ -925,7 +932,9 @@ fn a_shutdown_that_runs_out_of_time_names_what_is_stuck() {
             .unwrap();
         has_begun.recv().unwrap();
         let begun = Instant::now();
-        let report = pool.shutdown_timeout(Shutdown::Drain, Duration::from_millis(20));
+        thread::sleep(limit);
+        let before = begun.elapsed();
+        let report = pool.shutdown_timeout(Shutdown::Drain, limit);
         assert!(!report.completed);
         let [stuck] = &report.stuck[..] else {
             panic!("{report:?}");
@@ -938,12 +947,8 @@ fn a_shutdown_that_runs_out_of_time_names_what_is_stuck() {
             (stuck.spawned_at.file(), stuck.spawned_at.line()),
             (file!(), line)
         );
-        assert!(stuck.running_for >= Duration::from_millis(20), "{stuck:?}");
+        assert!(stuck.running_for >= before + limit, "{stuck:?}");
         assert!(stuck.running_for <= start.elapsed(), "{stuck:?}");
-        assert!(
-            stuck.running_for + Duration::from_millis(1)
-                >= begun.elapsed() - Duration::from_millis(20)
-        );
         drop(open);
         job.wait().unwrap();
         assert!(

@@ -19,7 +19,7 @@ use portage::sync::{
 };
 use portage::{ContextVar, block_on};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(5);
 
 fn is_send<T: Send>(value: T) -> T {

@@ -330,7 +330,7 @@ mod tests {
     use std::task::Waker;
     use std::time::{Duration, Instant};
 
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_secs(60);
 
     fn tell(to: &mpsc::Sender<(u32, Instant)>, what: u32) -> Waker {
         let to = std::sync::Mutex::new(to.clone());

@@ -290,7 +290,7 @@ mod tests {
         Waker::from(Arc::new(Tell(to.clone(), what)))
     }
 
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_secs(60);
 
     #[test]
     fn the_thread_is_told_only_what_it_would_learn_too_late() {

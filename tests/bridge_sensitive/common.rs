@@ -10,7 +10,7 @@ use std::time::Duration;
 use portage::event_loop::running_loop;
 use portage::{EventLoop, promise};
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Never done, but never lost either: somebody keeps the waker.
 pub(crate) async fn forever() {

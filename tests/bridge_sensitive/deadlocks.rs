@@ -1,6 +1,7 @@
 //! Threads that wait for each other.
 
 use std::future::IntoFuture;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -240,12 +241,15 @@ fn a_sensitive_waiter_with_a_limit_gives_the_thread_to_the_setter() {
     within(|| {
         run(async {
             let (set, mut is_set) = promise::<u32>();
+            let (both_begun, go) = channel::<()>();
             let waiter = sync_to_async(move || {
+                let _ = go.recv();
                 let early = is_set.wait_timeout(Duration::from_millis(2));
                 (early.is_none(), is_set)
             });
             let waiter = begun(waiter.into_future());
             let setter = begun(sync_to_async(move || set.resolve(5).unwrap()).into_future());
+            drop(both_begun);
             let (timed_out, is_set) = waiter.await.unwrap();
             assert!(timed_out, "the setter is behind the waiter");
             setter.await.unwrap();

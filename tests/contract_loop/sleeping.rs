@@ -1,6 +1,9 @@
 //! Time: never early, in order, everywhere, and gone when dropped.
 
-use std::future::{pending, ready};
+use std::cell::Cell;
+use std::future::{Future, pending, poll_fn, ready};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -55,73 +58,77 @@ fn a_sleep_without_end_is_legal() {
     assert!(result.is_err());
 }
 
+/// The numbers in the order in which their sleeps end, all of them begun on one loop before the
+/// first is over.
+fn order_of_ends(
+    numbers: impl Fn() -> Vec<u32>,
+    deadline: impl Fn(Instant, u32) -> Instant,
+) -> Vec<u32> {
+    kit::in_time(|time| {
+        let events = EventLoop::new();
+        let diary = Diary::new();
+        let begun = Rc::new(Cell::new(0));
+        let first = Instant::now() + time;
+        let tasks: Vec<_> = numbers()
+            .into_iter()
+            .map(|number| {
+                let (seen, begun) = (diary.clone(), begun.clone());
+                let mut timer = sleep_until(deadline(first, number));
+                events.spawn_local(async move {
+                    if poll_fn(|cx| Poll::Ready(Pin::new(&mut timer).poll(cx).is_pending())).await {
+                        begun.set(begun.get() + 1);
+                        timer.await;
+                    }
+                    seen.note(number);
+                })
+            })
+            .collect();
+        let count = tasks.len();
+        events
+            .run_until_complete(async {
+                for task in tasks {
+                    task.await.expect("a value");
+                }
+            })
+            .expect("it is idle");
+        (begun.get() == count).then(|| diary.read())
+    })
+}
+
 #[test]
 fn equal_deadlines_fire_in_order_of_registration() {
     let _watch = watchdog(20);
-    let events = EventLoop::new();
-    let diary = Diary::new();
-    let deadline = Instant::now() + Duration::from_millis(20);
-    let tasks: Vec<_> = (0..100)
-        .map(|number| {
-            let seen = diary.clone();
-            events.spawn_local(async move {
-                sleep_until(deadline).await;
-                seen.note(number);
-            })
-        })
-        .collect();
-    events
-        .run_until_complete(async {
-            for task in tasks {
-                task.await.expect("a value");
-            }
-        })
-        .expect("it is idle");
-    assert_eq!(diary.read(), (0..100).collect::<Vec<_>>());
+    let ends = order_of_ends(|| (0..100).collect(), |first, _| first);
+    assert_eq!(ends, (0..100).collect::<Vec<_>>());
 }
 
 #[test]
 fn different_deadlines_fire_in_their_order() {
     let _watch = watchdog(20);
-    let events = EventLoop::new();
-    let diary = Diary::new();
-    let start = Instant::now() + Duration::from_millis(20);
-    let tasks: Vec<_> = (0..50u32)
-        .map(|number| (number * 17) % 50)
-        .map(|number| {
-            let seen = diary.clone();
-            events.spawn_local(async move {
-                sleep_until(start + Duration::from_nanos(1) * number).await;
-                seen.note(number);
-            })
-        })
-        .collect();
-    events
-        .run_until_complete(async {
-            for task in tasks {
-                task.await.expect("a value");
-            }
-        })
-        .expect("it is idle");
-    assert_eq!(diary.read(), (0..50).collect::<Vec<_>>());
+    let shuffled = || (0..50).map(|number| (number * 17) % 50).collect();
+    let ends = order_of_ends(shuffled, |first, number| {
+        first + Duration::from_nanos(1) * number
+    });
+    assert_eq!(ends, (0..50).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_sleep_polled_on_a_loop_that_then_idles_fires_elsewhere() {
     let _watch = watchdog(20);
     for end in [false, true] {
-        let events = EventLoop::new();
-        let (waker, wakes) = counting_waker();
-        let deadline = Instant::now() + Duration::from_millis(20);
-        let mut timer = sleep_until(deadline);
-        events
-            .run_until_complete(async {
-                assert!(poll_with(&mut timer, &waker).is_pending());
-            })
-            .expect("it is idle");
-        if end {
-            drop(events);
-        }
+        let (deadline, timer, wakes) = kit::in_time(|time| {
+            let events = EventLoop::new();
+            let (waker, wakes) = counting_waker();
+            let deadline = Instant::now() + time;
+            let mut timer = sleep_until(deadline);
+            let sleeps = events
+                .run_until_complete(async { poll_with(&mut timer, &waker).is_pending() })
+                .expect("it is idle");
+            if end {
+                drop(events);
+            }
+            sleeps.then_some((deadline, timer, wakes))
+        });
         // the loop runs no more, so the waker of that poll is woken by somebody else
         kit::eventually("the wake", || wakes.count() > 0);
         assert!(Instant::now() >= deadline);
@@ -132,33 +139,34 @@ fn a_sleep_polled_on_a_loop_that_then_idles_fires_elsewhere() {
 #[test]
 fn a_sleep_of_a_thread_that_ended_fires_elsewhere() {
     let _watch = watchdog(20);
-    let timer = on_new_thread(|| {
-        let events = EventLoop::new();
-        let mut timer = sleep(Duration::from_millis(10));
-        events
-            .run_until_complete(async {
-                assert!(kit::poll_once(&mut timer).is_pending());
+    let begun = |poll: &(dyn Fn(&mut Sleep) -> bool + Sync)| {
+        kit::in_time(|time| {
+            on_new_thread(|| {
+                let mut timer = sleep(time);
+                poll(&mut timer).then_some(timer)
             })
-            .expect("it is idle");
-        timer
+        })
+    };
+    let timer = begun(&|timer| {
+        let events = EventLoop::new();
+        let sleeps = events.run_until_complete(async { kit::poll_once(timer).is_pending() });
+        sleeps.expect("it is idle")
     });
     block_on(timer);
-    let timer = on_new_thread(|| {
-        let mut timer = sleep(Duration::from_millis(10));
-        block_on(async { assert!(kit::poll_once(&mut timer).is_pending()) });
-        timer
-    });
+    let timer = begun(&|timer| block_on(async { kit::poll_once(timer).is_pending() }));
     foreign_block_on(timer);
 }
 
 #[test]
 fn a_sleep_wakes_the_waker_of_its_last_poll() {
     let _watch = watchdog(20);
-    let (first, _) = counting_waker();
-    let (second, wakes) = counting_waker();
-    let mut timer = sleep(Duration::from_millis(10));
-    assert!(poll_with(&mut timer, &first).is_pending());
-    assert!(poll_with(&mut timer, &second).is_pending());
+    let (mut timer, wakes) = kit::in_time(|time| {
+        let (first, _) = counting_waker();
+        let (second, wakes) = counting_waker();
+        let mut timer = sleep(time);
+        let sleeps = [&first, &second].map(|waker| poll_with(&mut timer, waker).is_pending());
+        (sleeps == [true; 2]).then_some((timer, wakes))
+    });
     kit::eventually("the wake", || wakes.count() > 0);
     assert!(kit::poll_once(&mut timer).is_ready());
 }

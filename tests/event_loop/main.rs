@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod closing;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod nesting;
 
 use std::cell::{Cell, RefCell};
@@ -32,7 +34,7 @@ fn guarded(test: impl FnOnce() + Send + 'static) {
             resume_unwind(panic);
         }
     });
-    end.recv_timeout(Duration::from_secs(30))
+    end.recv_timeout(Duration::from_secs(90))
         .expect("the test hangs");
     if let Err(panic) = runner.join() {
         resume_unwind(panic);

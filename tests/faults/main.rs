@@ -26,7 +26,7 @@ use portage::pool::PoolMetrics;
 fn books_balance(pool: &ThreadPool) -> PoolMetrics {
     let sum =
         |m: &PoolMetrics| m.completed + m.panicked + m.cancelled + (m.queued + m.running) as u64;
-    let balanced = kit::within(Duration::from_secs(10), || {
+    let balanced = kit::within(Duration::from_secs(60), || {
         let metrics = pool.metrics();
         metrics.submitted == sum(&metrics)
     });

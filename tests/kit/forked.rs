@@ -24,7 +24,7 @@ pub(crate) fn in_child(what: &str, code: impl FnOnce()) {
         // SAFETY: ends the process at once.
         unsafe { libc::_exit(code) };
     }
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let mut status = 0;
         // SAFETY: `status` is ours for the call.

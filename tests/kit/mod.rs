@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io::Write;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -31,23 +31,37 @@ static WATCHED: Mutex<Vec<(usize, Instant, String)>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub(crate) struct Watchdog(usize);
 
-/// At most `seconds` until the guard is dropped; else the process ends with a message.
+/// What every watchdog gives on top: a test that needs a second alone needs many beside others, and
+/// a hang is one after a minute, too.
+const PATIENCE: u64 = 60;
+
+/// At most `seconds` and [`PATIENCE`] until the guard is dropped; else the process ends with a
+/// message.
 /// `PORTAGE_WATCHDOG` makes it less, where a hang is expected.
 #[must_use]
 pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     static WATCHING: Once = Once::new();
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     WATCHING.call_once(|| {
+        // It has all that a thread allocates at its start before the test goes on, which may be
+        // about to take the memory away.
+        let started = Arc::new(Barrier::new(2));
+        let here = started.clone();
+        let body = move || {
+            here.wait();
+            watch();
+        };
         std::thread::Builder::new()
             .name("watchdog".into())
-            .spawn(watch)
+            .spawn(body)
             .expect("the test process may start one more thread");
+        started.wait();
     });
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let most = std::env::var("PORTAGE_WATCHDOG").ok();
     let most = most.and_then(|text| text.parse().ok());
-    let seconds = seconds.min(most.unwrap_or(seconds));
+    let seconds = (seconds + PATIENCE).min(most.unwrap_or(u64::MAX));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     lock(&WATCHED).push((id, deadline, name));
     Watchdog(id)
@@ -76,13 +90,14 @@ fn watch() {
     }
 }
 
-/// Waits until `ready`, which some other thread is about to make true; panics after 10 s.
+/// Waits until `ready`, which some other thread is about to make true; panics after a minute.
 ///
 /// Only for effects that the API lets nobody wait for; yields, then naps, so that it does not
 /// take the CPU from those it waits for.
 #[track_caller]
 pub(crate) fn eventually(what: &str, ready: impl FnMut() -> bool) {
-    assert!(within(Duration::from_secs(10), ready), "never came: {what}");
+    let limit = Duration::from_secs(PATIENCE);
+    assert!(within(limit, ready), "never came: {what}");
 }
 
 /// True as soon as `ready`, false after `limit`.
@@ -102,6 +117,32 @@ pub(crate) fn within(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
         }
     }
     false
+}
+
+/// What `round` proves that ends before its own time is over; each has twice the time of the one
+/// before.
+///
+/// For what must happen before a deadline that passes on its own: a thread that gets no CPU for so
+/// long comes too late to see anything, which says nothing about what it was to see. `None` is such a
+/// round; a round that sees something wrong fails on the spot.
+pub(crate) fn in_time<T>(round: impl FnMut(Duration) -> Option<T>) -> T {
+    (0..10)
+        .map(|doubled| Duration::from_millis(20 << doubled))
+        .find_map(round)
+        .expect("none of the rounds, not even one of ten seconds, came before its own end")
+}
+
+/// The shortest of a few measures, at most until one is shorter than `enough`. A machine that is busy
+/// makes every measure longer and none shorter.
+pub(crate) fn shortest(enough: Duration, mut measure: impl FnMut() -> Duration) -> Duration {
+    let mut shortest = Duration::MAX;
+    for _ in 0..10 {
+        shortest = shortest.min(measure());
+        if shortest < enough {
+            break;
+        }
+    }
+    shortest
 }
 
 // --- counting drops ---------------------------------------------------------------------------

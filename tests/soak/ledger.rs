@@ -97,7 +97,7 @@ pub(crate) fn tokens() -> usize {
 
 /// Waits for those that are dropped by threads that nobody waits for.
 pub(crate) fn every_token_was_dropped() {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let (dropped, made) = (
             DROPPED.load(Ordering::Acquire),

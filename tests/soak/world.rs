@@ -56,7 +56,7 @@ pub(crate) fn new_pool(random: &mut Random, dice: &Arc<Dice>) -> ThreadPool {
 /// Waits until nothing moves in the pool, and checks its books.
 pub(crate) fn check_books(pool: &ThreadPool) {
     let ended = |m: &PoolMetrics| m.completed + m.panicked + m.cancelled;
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let metrics = pool.metrics();
         if metrics.submitted == ended(&metrics) && metrics.queued + metrics.running == 0 {
