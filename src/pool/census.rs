@@ -1,5 +1,16 @@
 //! How many threads a pool has, how many of them are on their way, how many are blocked in a
-//! wait of ours: three counts in one word, so that a decision never mixes two moments.
+//! wait of ours, and how many are leaving: four counts in one word, so that a decision never
+//! mixes two moments.
+//!
+//! A worker that retires is none of the pool's threads any more from the moment of the decision:
+//! nobody counts on it. But its thread is there until its stop hook has run and it has left its
+//! seat, so it keeps its place under the cap until then ([`Census::gone`]). A start that finds no
+//! place because of it is made up for by the one that leaves: it looks at the queues once more.
+//!
+//! # Invariant
+//!
+//! Only one of more than `core` threads, at least one, retires; so whoever finds no thread at all
+//! finds a place for one.
 
 #![forbid(unsafe_code)]
 
@@ -8,18 +19,19 @@ use std::fmt;
 use crate::base::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Bits of each count; a pool has at most 32 768 threads.
-const BITS: u32 = 20;
+const BITS: u32 = 16;
 const MASK: u64 = (1 << BITS) - 1;
 const THREAD: u64 = 1;
 const STARTING: u64 = 1 << BITS;
 const BLOCKED: u64 = 1 << (2 * BITS);
+const LEAVING: u64 = 1 << (3 * BITS);
 
 /// The counts at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Headcount(u64);
 
 impl Headcount {
-    /// Threads, with those that are being started.
+    /// Threads, with those that are being started and without those that are leaving.
     #[inline]
     pub(super) fn threads(self) -> usize {
         (self.0 & MASK) as usize
@@ -30,9 +42,19 @@ impl Headcount {
         ((self.0 / STARTING) & MASK) as usize
     }
 
-    /// Workers in a wait of ours.
+    /// Workers in a wait of ours, also such as are leaving.
     pub(super) fn blocked(self) -> usize {
         ((self.0 / BLOCKED) & MASK) as usize
+    }
+
+    /// Threads that have retired and are still there.
+    pub(super) fn leaving(self) -> usize {
+        (self.0 / LEAVING) as usize
+    }
+
+    /// All that have a place under the cap.
+    pub(super) fn present(self) -> usize {
+        self.threads() + self.leaving()
     }
 }
 
@@ -42,6 +64,7 @@ impl fmt::Debug for Headcount {
             .field("threads", &self.threads())
             .field("starting", &self.starting())
             .field("blocked", &self.blocked())
+            .field("leaving", &self.leaving())
             .finish()
     }
 }
@@ -65,11 +88,20 @@ impl Census {
     pub(super) fn reserve(&self, count: usize, max: usize) -> usize {
         let mut granted = 0;
         let _ = self.change(|now| {
-            granted = max.saturating_sub(now.threads()).min(count);
+            granted = max.saturating_sub(now.present()).min(count);
             let more = (THREAD + STARTING) * granted as u64;
             (granted > 0).then_some(now.0 + more)
         });
         granted
+    }
+
+    /// The same for one, if there is no thread at all; false if there is.
+    pub(super) fn reserve_first(&self, max: usize) -> bool {
+        let first = self.change(|now| {
+            let is_first = now.threads() == 0 && now.present() < max;
+            is_first.then_some(now.0 + THREAD + STARTING)
+        });
+        first.is_ok()
     }
 
     /// Takes a reservation back. The caller then looks after those who counted on it.
@@ -89,19 +121,30 @@ impl Census {
         fence(Ordering::SeqCst);
     }
 
-    /// A thread leaves.
+    /// A thread has left for good, at the pool's end.
     pub(super) fn left(&self) -> Headcount {
         self.add(THREAD.wrapping_neg())
     }
 
-    /// A thread leaves if there are more than `core`; false otherwise. The caller then looks at
-    /// the queues once more, for whoever has counted on it.
-    pub(super) fn left_if_above(&self, core: usize) -> bool {
-        let left = self.change(|now| (now.threads() > core).then_some(now.0 - THREAD));
+    /// A thread retires if there are more than `core`; false otherwise. The caller then looks at
+    /// the queues once more, for whoever has counted on it; [`Census::gone`] follows.
+    pub(super) fn leaves_if_above(&self, core: usize) -> bool {
+        let leaves = self.change(|now| {
+            let is_spare = now.threads() > core;
+            is_spare.then(|| now.0 - THREAD + LEAVING)
+        });
         // Ordering: the look comes after the move; pairs with the fence between a push and the
         // pusher's look at this word.
         fence(Ordering::SeqCst);
-        left.is_ok()
+        leaves.is_ok()
+    }
+
+    /// A thread that has retired is gone. The caller then looks at the queues once more, for
+    /// whoever has found no place for a start.
+    pub(super) fn gone(&self) {
+        self.add(LEAVING.wrapping_neg());
+        // Ordering: of the look after the place is free, with the pusher's fence as above.
+        fence(Ordering::SeqCst);
     }
 
     /// A worker begins to block in a wait of ours.
@@ -174,9 +217,34 @@ mod tests {
         let census = Census::new();
         assert_eq!(census.reserve(3, 3), 3);
         (0..3).for_each(|_| census.arrived());
-        assert!(census.left_if_above(2));
-        assert!(!census.left_if_above(2));
+        assert!(census.leaves_if_above(2));
+        assert!(!census.leaves_if_above(2));
         assert_eq!(census.left().threads(), 1);
+    }
+
+    #[test]
+    fn who_leaves_keeps_its_place_under_the_cap_until_it_is_gone() {
+        let census = Census::new();
+        assert_eq!(census.reserve(2, 2), 2);
+        (0..2).for_each(|_| census.arrived());
+        assert!(census.leaves_if_above(1));
+        assert_eq!((counts(&census), census.now().present()), ((1, 0, 0), 2));
+        assert_eq!(census.reserve(1, 2), 0, "two threads are there");
+        census.gone();
+        assert_eq!((census.now().leaving(), census.reserve(1, 2)), (0, 1));
+    }
+
+    #[test]
+    fn the_first_thread_has_a_place_whoever_is_leaving() {
+        let census = Census::new();
+        assert!(census.reserve_first(2) && !census.reserve_first(2));
+        assert_eq!(census.reserve(1, 2), 1);
+        census.arrived();
+        // The other one is still being started, and refused after that.
+        assert!(census.leaves_if_above(1));
+        assert_eq!(census.release(1).threads(), 0);
+        assert!(census.reserve_first(2) && !census.reserve_first(2));
+        assert_eq!(census.now().present(), 2);
     }
 }
 
@@ -210,7 +278,7 @@ mod models {
     ///
     /// Bound: one push, one worker that leaves; every interleaving.
     ///
-    /// Must fail when: the fence of [`Census::left_if_above`] is not there.
+    /// Must fail when: the fence of [`Census::leaves_if_above`] is not there.
     #[test]
     fn loom_pool_a_push_that_races_a_retirement_starts_a_thread() {
         loom::model(|| {
@@ -224,7 +292,7 @@ mod models {
             toy.census.block_begins();
             let leaving = toy.clone();
             let worker = thread::spawn(move || {
-                assert!(leaving.census.left_if_above(1));
+                assert!(leaving.census.leaves_if_above(1));
                 leaving.look();
             });
             toy.queue.push(1);
@@ -233,6 +301,45 @@ mod models {
             toy.look();
             worker.join().unwrap();
             assert!(toy.started.load(Ordering::Relaxed) > 0, "a job left behind");
+        });
+    }
+
+    /// Question: can a job be left behind whose pusher finds no place for a start, because a
+    /// worker that leaves still has it? And is there ever a thread too many?
+    ///
+    /// Bound: a cap of two; one push, one worker that goes for good; every interleaving.
+    ///
+    /// Must fail when: the fence of [`Census::gone`] is not there; who is leaving has no place.
+    #[test]
+    fn loom_pool_a_start_that_found_no_place_is_made_up_for() {
+        loom::model(|| {
+            let toy = Arc::new(Toy {
+                census: Census::new(),
+                queue: Injector::new(),
+                started: AtomicUsize::new(0),
+            });
+            assert_eq!(toy.census.reserve(2, 2), 2);
+            (0..2).for_each(|_| toy.census.arrived());
+            assert!(toy.census.leaves_if_above(1));
+            toy.census.block_begins();
+            let start = |toy: &Toy| {
+                if !toy.queue.is_empty() {
+                    toy.started
+                        .fetch_add(toy.census.reserve(1, 2), Ordering::Relaxed);
+                }
+            };
+            let leaving = toy.clone();
+            let worker = thread::spawn(move || {
+                // One thread that stays, and this one.
+                assert_eq!(leaving.started.load(Ordering::Relaxed), 0, "one too many");
+                leaving.census.gone();
+                start(&leaving);
+            });
+            toy.queue.push(1);
+            fence(Ordering::SeqCst);
+            start(&toy);
+            worker.join().unwrap();
+            assert_eq!(toy.started.load(Ordering::Relaxed), 1, "a job left behind");
         });
     }
 }

@@ -11,7 +11,7 @@
 //!    has started, down to a few, which it starts itself: each of the others would wait for a
 //!    CPU first. The last of a generation looks again, so growth goes on without a tick.
 //! 3. One look at a time; whoever finds another one in progress leaves it to the watchdog, unless
-//!    there is none, and then looks itself.
+//!    there is none, or there is a place that the other has not seen, and then looks itself.
 //! 4. Where jobs are queued and nobody is coming for them, the watchdog has been called: by
 //!    whoever found the core complete or a look in progress, by the new threads of an incomplete
 //!    core once they have their first jobs, or because a start was refused.
@@ -130,6 +130,8 @@ enum Why {
     Began,
     /// A worker blocks in a wait of ours.
     Blocked,
+    /// A thread is gone that had a place under the cap.
+    Room,
     /// A worker ended a job, and there is no watchdog.
     Ended,
     /// The watchdog.
@@ -243,6 +245,15 @@ impl Growth {
         }
     }
 
+    /// A thread is gone that had a place under the cap: a start may have found none. The caller
+    /// has passed a `fence(SeqCst)` since.
+    pub(super) fn made_room<G: Ground>(&self, ground: &Arc<G>) {
+        if ground.has_queued() {
+            self.call_watchdog(ground);
+            let _ = self.look(ground, Why::Room);
+        }
+    }
+
     /// A worker has ended a job. One load, unless the watchdog cannot be started.
     #[inline]
     pub(super) fn ended<G: Ground>(&self, ground: &Arc<G>) {
@@ -315,10 +326,12 @@ impl Growth {
     /// Looks, decides, starts. Fails only if the pool has no thread and gets none.
     fn look<G: Ground>(&self, ground: &Arc<G>, why: Why) -> io::Result<()> {
         let reserved = {
-            // Without a watchdog, nobody would look again after the one that looks now.
+            // Without a watchdog, nobody would look again after the one that looks now; which may
+            // have found no place a moment ago, and there is one now.
+            let waits = why == Why::Room || self.watch.is_unable();
             let mut sight = match self.sight.try_lock() {
                 Some(sight) => sight,
-                None if self.watch.is_unable() => self.sight.lock(),
+                None if waits => self.sight.lock(),
                 None => {
                     // That one may have decided already, for what it saw before the push.
                     self.call_watchdog(ground);

@@ -133,11 +133,8 @@ impl Shared {
             Phase::Broken if self.is_stopped() => return Err(Refusal::ShutDown),
             Phase::Broken => return Err(Refusal::Broken),
         }
-        if self.census.now().threads() == 0 {
-            let reserved = self.census.reserve(1, 1);
-            self.growth
-                .spread(self, reserved)
-                .map_err(|_| Refusal::Broken)?;
+        if self.census.reserve_first(self.settings.max) {
+            self.growth.spread(self, 1).map_err(|_| Refusal::Broken)?;
         }
         Ok(())
     }
@@ -244,9 +241,9 @@ impl Shared {
     /// Is every worker there can be in a wait of ours? Then nobody takes what is queued.
     pub(super) fn is_stuck(&self) -> bool {
         let now = self.census.now();
-        now.blocked() >= now.threads()
+        now.blocked() >= now.present()
             && now.starting() == 0
-            && (now.threads() >= self.settings.max || self.growth.is_refused())
+            && (now.present() >= self.settings.max || self.growth.is_refused())
     }
 
     /// Wakes the workers that await something of the pool, if nobody else is left to run it.

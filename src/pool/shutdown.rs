@@ -217,7 +217,7 @@ impl Shared {
     fn has_ended(&self) -> bool {
         let inside = self.inside.load(Ordering::Acquire);
         self.seal.phase() >= Phase::Cancel
-            && self.census.now().threads() <= inside
+            && self.census.now().present() <= inside
             && self.roster.threads() <= inside
             && self.live() <= self.excused.load(Ordering::Acquire) as u64
     }

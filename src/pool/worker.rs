@@ -609,11 +609,11 @@ impl Worker {
     fn may_retire(&self) -> bool {
         let shared = &self.shared;
         if !shared.growth.may_retire(&shared.counts())
-            || !shared.census.left_if_above(shared.settings.core)
+            || !shared.census.leaves_if_above(shared.settings.core)
         {
             return false;
         }
-        // Whoever pushed meanwhile counted this thread as busy; `left_if_above` has a fence.
+        // Whoever pushed meanwhile counted this thread as busy; `leaves_if_above` has a fence.
         shared.wake_more();
         true
     }
@@ -630,7 +630,12 @@ impl Worker {
             left = true;
         }
         shared.roster.depart(&self.seat, pass, retired);
-        if !retired {
+        if retired {
+            shared.census.gone();
+            // Whoever found no place for a start while this thread had one.
+            shared.growth.made_room(shared);
+            shared.rescue();
+        } else {
             shared.census.left();
         }
         if left {

@@ -3,9 +3,12 @@
 //! Threads are counted, never timed, but for bounds that are seconds away from the truth.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use portage::ThreadPool;
+use portage::pool::Shutdown;
 use portage::promise::promise;
 
 use super::pool;
@@ -213,6 +216,54 @@ fn with_no_keep_alive_extra_threads_leave_at_once() {
         gate.open();
         kit::eventually("their leave", || pool.metrics().threads <= 1);
     }
+}
+
+#[test]
+fn a_thread_that_leaves_counts_until_its_stop_hook_has_ended() {
+    let _watch = watchdog(60);
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let leaves = Gate::new();
+    let _end = OpenAtEnd(leaves.clone());
+    let (comes, seen, goes, at) = (now.clone(), most.clone(), now, leaves.clone());
+    let pool = ThreadPool::builder()
+        .core_threads(1)
+        .max_threads(2)
+        .keep_alive(Duration::ZERO)
+        .on_thread_start(move |_| {
+            seen.fetch_max(comes.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        })
+        .on_thread_stop(move |_| {
+            at.pass();
+            goes.fetch_sub(1, Ordering::SeqCst);
+        })
+        .build()
+        .expect("legal");
+    let pair = || {
+        let (told, tells) = promise();
+        let (inside, entered) = mpsc::channel();
+        let waits = pool.spawn_blocking(move || {
+            inside.send(()).expect("the test waits");
+            tells.wait()
+        });
+        entered.recv().expect("it runs");
+        (waits, pool.spawn_blocking(move || told.resolve(1)))
+    };
+    let (waits, ends) = pair();
+    ends.wait().expect("a value").expect("it waits");
+    assert_eq!(waits.wait().expect("a value").expect("resolved"), 1);
+    // The second thread has nothing to do any more, and is in its hook.
+    leaves.wait_entered(1);
+    let (waits, mut ends) = pair();
+    let early = ends.wait_timeout(Duration::from_millis(30));
+    assert!(
+        early.is_none(),
+        "a third thread, beside the one that leaves"
+    );
+    leaves.open();
+    ends.wait().expect("a value").expect("it waits");
+    assert_eq!(waits.wait().expect("a value").expect("resolved"), 1);
+    assert!(pool.shutdown(Shutdown::Drain).completed);
+    assert!(most.load(Ordering::SeqCst) <= 2);
 }
 
 #[test]
