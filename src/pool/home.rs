@@ -24,6 +24,10 @@ impl Schedule for Door {
         self.0.schedule(task, kind);
     }
 
+    fn revived(&self) {
+        self.0.after_push();
+    }
+
     fn home(&self) -> Home {
         Home::Pool(self.0.id)
     }

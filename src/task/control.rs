@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::cell::{Header, TaskRef};
 use super::end::end;
-use super::run::{abort, drop_work, schedule};
+use super::run::{abort, drop_work, revive, schedule};
 use super::schedule::WakeKind;
 use super::state::{CANCEL, DONE, PREVENTED, Refuse, STARTED, Stop, WORK};
 use crate::join_error::Family;
@@ -47,6 +47,10 @@ pub(super) fn cancel(header: &Header) -> Cancel {
             // SAFETY: the turn has added a driver, for the queue (invariant 1).
             let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
             schedule(task, WakeKind::Woken);
+            Cancel::Requested
+        }
+        Stop::Revive => {
+            revive(header);
             Cancel::Requested
         }
         Stop::Notify => {

@@ -59,6 +59,19 @@ impl Runner for Queue {
     }
 }
 
+/// A queue that has one entry at most.
+struct Lone(Arc<Queue>);
+
+impl Schedule for Lone {
+    fn schedule(&self, task: TaskRef, kind: WakeKind) {
+        assert!(self.0.0.lock().is_empty(), "a second entry");
+        self.0.schedule(task, kind);
+    }
+    fn home(&self) -> Home {
+        self.0.home()
+    }
+}
+
 #[track_caller]
 fn pair<T>() -> (super::Writer<T>, Reader<T>) {
     promise(std::panic::Location::caller())
@@ -448,6 +461,52 @@ fn a_wake_reaches_the_helping_reader(wake: fn(Waker, Arc<Queue>)) {
         outcome.expect("it does not panic");
         waking.join().expect("it does not panic");
         drop(slot.lock().take());
+        queue.0.lock().clear();
+    });
+}
+
+/// Question: a helper has polled a future in place, whose entry is still in a queue. Does the next
+/// wake reach the reader, whoever takes that entry meanwhile, and is there never a second one?
+///
+/// Bound: one wake, one worker that empties the queue, one reader that helps; two preemptions.
+///
+/// Must fail when: a wake for which an entry is left does not tell the helper; who takes such an
+/// entry leaves the flag; a wake does not look for the flag.
+#[test]
+fn loom_task_a_wake_finds_the_entry_that_a_helper_left() {
+    bounded(2, || {
+        let queue = Queue::new();
+        let slot: Arc<Mutex<Option<Waker>>> = Arc::new(Mutex::new(None));
+        let (kept, polls) = (slot.clone(), AtomicUsize::new(0));
+        let work = poll_fn(move |cx| {
+            if polls.fetch_add(1, Ordering::Relaxed) == 2 {
+                return Poll::Ready(());
+            }
+            *kept.lock() = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        let home = Arc::new(Lone(queue.clone()));
+        let (task, mut reader) = future(Spawned::here(), home, work);
+        task.run();
+        let take = || slot.lock().take().expect("it was polled");
+        take().wake();
+        let helper = reader.hold();
+        helper.offer_help();
+        assert!(helper.help() && queue.0.lock().len() == 1, "it is left");
+        let waker = take();
+        let waking = thread::spawn(move || waker.wake());
+        let theirs = queue.clone();
+        let worker = thread::spawn(move || drop(theirs.run_all()));
+        let parking = Parking::current();
+        parking.wait_until(
+            || reader.watch(parking.waker()) || helper.help() && reader.is_finished(),
+            None,
+        );
+        helper.withdraw_help();
+        let outcome = reader.take().expect("it has ended");
+        outcome.expect("it does not panic");
+        waking.join().expect("it does not panic");
+        worker.join().expect("it does not panic");
         queue.0.lock().clear();
     });
 }

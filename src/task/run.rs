@@ -117,8 +117,14 @@ pub(super) fn help(hold: &Hold) -> bool {
 /// Polls a suspended future that nobody has woken.
 pub(super) fn nudge(hold: &Hold) {
     let header = hold.header();
-    let is_started_future = !header.vtable.is_job && header.word.load().has(STARTED);
-    if is_started_future && header.word.turn(|now| now.wake(false, false)) == Wake::Push {
+    if header.vtable.is_job || !header.word.load().has(STARTED) {
+        return;
+    }
+    let wake = header.word.turn(|now| now.wake(false, false));
+    if wake == Wake::Revive {
+        let _ = help(hold);
+    }
+    if wake == Wake::Push {
         let cell = NonNull::from(header);
         // SAFETY: the turn has added a driver, for us, and a holder (invariant 1).
         run(unsafe { TaskRef::from_raw(cell) });
@@ -338,6 +344,11 @@ fn suspend(task: TaskRef) -> Option<TaskRef> {
             tell_helper(header);
             return Some(task);
         }
+        Suspend::Queued => {
+            // Whoever has polled it in place looks again itself.
+            tell_helper(header);
+            drop(task);
+        }
         // SAFETY: RUNNING is still ours, and the future is in its place.
         Suspend::Abort => unsafe { abort(header, Family::Cancelled) },
     }
@@ -391,6 +402,14 @@ pub(super) fn hand_over(task: TaskRef, hold: Hold, kind: WakeKind) {
     let header = hold.header();
     if let Some(queue) = header.queue() {
         queue.schedule(task, kind);
+    }
+    tell_helper(header);
+}
+
+/// The entry that a queue has of the task stands for a wake from now on.
+pub(super) fn revive(header: &Header) {
+    if let Some(queue) = header.queue() {
+        queue.revived();
     }
     tell_helper(header);
 }

@@ -82,6 +82,10 @@ pub(crate) trait Schedule: Send + Sync {
     /// Queues a task that was woken. A sealed queue calls [`TaskRef::shut_down`].
     fn schedule(&self, task: TaskRef, kind: WakeKind);
 
+    /// A task was woken that its queue has already, and that its workers may have passed over: a
+    /// helper had polled it in place.
+    fn revived(&self) {}
+
     /// Who may run the task.
     fn home(&self) -> Home;
 

@@ -1,7 +1,7 @@
 //! The word of a cell: every move that worker, joiner, canceller, waker and reader compete for.
 //!
 //! ```text
-//!  63            44 43            23 22                                             0
+//!  63            44 43            24 23                                             0
 //! ┌────────────────┬────────────────┬────────────────────────────────────────────────┐
 //! │ holders        │ drivers        │ flags and the family of the outcome            │
 //! └────────────────┴────────────────┴────────────────────────────────────────────────┘
@@ -61,19 +61,19 @@ const FAMILY: u64 = 0b111 << FAMILY_SHIFT;
 const FAMILY_SHIFT: u32 = 16;
 /// The reader waits on a thread that polls the future in place whenever it is scheduled.
 pub(super) const HELPED: u64 = 1 << 20;
-
 /// The reader's waker is in its place, and is nobody's until the next move.
 pub(super) const WAITS: u64 = 1 << 21;
-
 /// Somebody takes the waker out of its place, to call it before the end.
 pub(super) const LENT: u64 = 1 << 22;
+/// A queue has an entry for which no wake stands: a helper has polled in its place.
+pub(super) const STALE: u64 = 1 << 23;
 
-const DRIVER: u64 = 1 << 23;
-const DRIVERS: u64 = ((1 << 21) - 1) << 23;
+const DRIVER: u64 = 1 << 24;
+const DRIVERS: u64 = ((1 << 20) - 1) << 24;
 const HOLDER: u64 = 1 << 44;
 const HOLDERS: u64 = ((1 << 20) - 1) << 44;
 /// A count that has come so far stays there, and the cell is never freed: a task whose waker has
-/// two million live clones costs its block of memory, and not the process.
+/// a million live clones costs its block of memory, and not the process.
 const DRIVERS_MAX: u64 = DRIVERS / DRIVER;
 const HOLDERS_MAX: u64 = HOLDERS / HOLDER;
 
@@ -107,6 +107,8 @@ pub(super) enum Suspend {
     Gone,
     /// It was woken meanwhile: queue it again.
     Again,
+    /// It was woken meanwhile, and a queue has it: let go of it.
+    Queued,
     /// It was cancelled meanwhile: drop it and publish.
     Abort,
 }
@@ -119,6 +121,8 @@ pub(super) enum Wake {
     Push,
     /// The same without a holder: somebody else keeps the executor, and no reader helps.
     PushOnly,
+    /// A queue has it already, for no wake so far: tell those who could take it.
+    Revive,
     Nothing,
 }
 
@@ -132,6 +136,8 @@ pub(super) enum Stop {
     PreventFar,
     /// Put it into its executor's queue, to be dropped there. A driver was added for it.
     Push,
+    /// As [`Wake::Revive`], to be dropped there.
+    Revive,
     /// Tell the running side.
     Notify,
     /// It knows already.
@@ -291,7 +297,7 @@ impl Snapshot {
             return (Claim::Start, Some(next));
         }
         if !self.has(SCHEDULED) || self.has(RUNNING) {
-            return (Claim::Nothing, None);
+            return (Claim::Nothing, self.entry_gone());
         }
         let next = self.with(RUNNING).without(SCHEDULED);
         if self.has(CANCEL) {
@@ -318,10 +324,16 @@ impl Snapshot {
             return (Claim::Nothing, None);
         }
         match self.claim() {
-            (Claim::Poll, Some(next)) => (Claim::Poll, Some(next.driver_added())),
-            (Claim::Abort(family), Some(next)) => (Claim::Abort(family), Some(next.driver_added())),
+            (claim @ (Claim::Poll | Claim::Abort(_)), Some(next)) => {
+                (claim, Some(next.driver_added().with(STALE)))
+            }
             _ => (Claim::Nothing, None),
         }
+    }
+
+    /// A queue's entry is gone, for which no wake stood.
+    fn entry_gone(self) -> Option<Self> {
+        self.has(STALE).then(|| self.without(STALE))
     }
 
     /// `Promise::start`: false when it was cancelled before.
@@ -340,7 +352,10 @@ impl Snapshot {
         }
         let next = self.without(RUNNING);
         if self.has(SCHEDULED) {
-            return (Suspend::Again, Some(next));
+            return match self.has(STALE) {
+                true => (Suspend::Queued, Some(next.without(STALE))),
+                false => (Suspend::Again, Some(next)),
+            };
         }
         match self.drivers() {
             0 | 1 => (Suspend::Idle, Some(next)),
@@ -361,6 +376,9 @@ impl Snapshot {
             return (Wake::Nothing, Some(self.with(SCHEDULED)));
         }
         let next = self.with(SCHEDULED);
+        if self.has(STALE) {
+            return (Wake::Revive, Some(next.without(STALE)));
+        }
         let next = if owned { next } else { next.driver_added() };
         // A helper that is not seen here sets HELPED after this move, and sees SCHEDULED.
         if hosted && !self.has(HELPED) {
@@ -389,8 +407,11 @@ impl Snapshot {
             return (Stop::Requested, None);
         }
         if self.is_idle_future() {
-            let next = self.with(CANCEL | SCHEDULED).driver_added();
-            return (Stop::Push, Some(next));
+            let next = self.with(CANCEL | SCHEDULED);
+            return match self.has(STALE) {
+                true => (Stop::Revive, Some(next.without(STALE))),
+                false => (Stop::Push, Some(next.driver_added())),
+            };
         }
         (Stop::Notify, Some(self.with(CANCEL)))
     }
@@ -399,7 +420,7 @@ impl Snapshot {
     /// may drop the work.
     pub(super) fn refuse(self, here: bool) -> (Refuse, Option<Self>) {
         if self.has(RUNNING) {
-            return (Refuse::Nothing, None);
+            return (Refuse::Nothing, self.entry_gone());
         }
         if self.has(DONE | PREVENTED) {
             if self.has(WORK) && here {
@@ -419,7 +440,7 @@ impl Snapshot {
         } else {
             Refuse::AbortFar(family)
         };
-        (duty, Some(self.with(RUNNING).without(SCHEDULED)))
+        (duty, Some(self.with(RUNNING).without(SCHEDULED | STALE)))
     }
 
     /// The owner of the work publishes the end. `keep_work` leaves it for its own thread.
@@ -645,7 +666,7 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(u64, &str); 20] = [
+        const NAMES: [(u64, &str); 21] = [
             (STARTED, "started"),
             (PREVENTED, "prevented"),
             (RUNNING, "running"),
@@ -666,14 +687,12 @@ impl fmt::Debug for Snapshot {
             (HELPED, "helped"),
             (WAITS, "waits"),
             (LENT, "lent"),
+            (STALE, "stale"),
         ];
         let mut set = f.debug_set();
-        NAMES
-            .iter()
-            .filter(|(bit, _)| self.has(*bit))
-            .for_each(|(_, name)| {
-                set.entry(name);
-            });
+        for (_, name) in NAMES.iter().filter(|(bit, _)| self.has(*bit)) {
+            set.entry(name);
+        }
         if let Some(family) = self.family() {
             set.entry(&family);
         }

@@ -5,8 +5,8 @@
 use super::{
     CANCEL, Claim, DONE, DRIVER, DRIVERS, DRIVERS_MAX, FAMILY, FUTURE, Finish, HANDLE, HELPED,
     HOLDER, HOLDERS, HOLDERS_MAX, LATE, LENT, Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING,
-    Release, SCHEDULED, SOURCE, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take, WAITS,
-    WATCHED, WORK, Wake, Watch,
+    Release, SCHEDULED, SOURCE, STALE, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take,
+    WAITS, WATCHED, WORK, Wake, Watch,
 };
 use crate::join_error::Family;
 
@@ -21,7 +21,7 @@ fn after<D>(step: (D, Option<Snapshot>)) -> Snapshot {
 fn the_fields_of_the_word_are_disjoint_and_fill_it() {
     let fields = [
         STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN, REPORTED,
-        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, WAITS, LENT, FAMILY,
+        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, WAITS, LENT, STALE, FAMILY,
         DRIVERS, HOLDERS,
     ];
     let sum = fields.iter().fold(0_u64, |all, field| {
@@ -101,6 +101,38 @@ fn a_cancelled_suspended_future_is_pushed_and_dropped_by_its_executor() {
     assert_eq!(stopped.0, Stop::Push);
     assert_eq!(after(stopped).stop(true).0, Stop::Requested);
     assert_eq!(after(stopped).claim().0, Claim::Abort(Family::Cancelled));
+}
+
+#[test]
+fn a_wake_stands_for_the_entry_that_a_helper_has_left() {
+    let idle = after(after(Snapshot::born(TASK).claim()).suspend());
+    let helped = after(after(idle.wake(false, false)).claim_again());
+    assert!(helped.has(STALE));
+    let left = after(helped.suspend());
+    assert_eq!(helped.suspend().0, Suspend::Idle);
+    // The next wake, or cancel, queues nothing and adds nobody.
+    for (revived, duty) in [left.wake(false, false), left.wake(true, true)].map(|(d, n)| (n, d)) {
+        assert_eq!(duty, Wake::Revive);
+        let revived = revived.unwrap();
+        assert_eq!(revived, left.with(SCHEDULED).without(STALE));
+        assert_eq!(revived.claim().0, Claim::Poll);
+    }
+    assert_eq!(left.stop(true).0, Stop::Revive);
+    assert_eq!(
+        after(left.stop(true)).claim().0,
+        Claim::Abort(Family::Cancelled)
+    );
+    // Woken while the helper polls it.
+    let woken = after(helped.wake(false, false)).suspend();
+    assert_eq!(woken.0, Suspend::Queued);
+    assert_eq!(after(woken).claim_again().0, Claim::Poll);
+    // Once the entry has been taken, or refused, meanwhile or after that, the next is due.
+    for now in [helped, left] {
+        assert_eq!(now.claim(), (Claim::Nothing, Some(now.without(STALE))));
+    }
+    assert_eq!(helped.refuse(true).1, Some(helped.without(STALE)));
+    assert_eq!(helped.without(STALE).wake(false, false).0, Wake::Nothing);
+    assert_eq!(left.without(STALE).wake(false, false).0, Wake::Push);
 }
 
 #[test]

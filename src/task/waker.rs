@@ -58,6 +58,9 @@ unsafe fn wake(data: *const ()) {
         let host = host(header, runner);
         let hosted = host.is_some();
         let duty = header.word.turn_own(|now| now.wake(true, hosted));
+        if duty == Wake::Revive {
+            run::revive(header);
+        }
         match (duty, host) {
             // SAFETY: our driver goes along into the queue.
             (Wake::PushOnly, Some(host)) => host.woken(unsafe { TaskRef::from_raw(cell) }),
@@ -65,7 +68,7 @@ unsafe fn wake(data: *const ()) {
             // SAFETY: our driver goes along into the queue, and the turn has added a holder.
             (Wake::Push, _) => unsafe { push(cell) },
             // SAFETY: this waker owns one driver (invariant 1) and is used up.
-            (Wake::Nothing, _) => unsafe { release_driver(cell) },
+            (Wake::Revive | Wake::Nothing, _) => unsafe { release_driver(cell) },
         }
     });
 }
@@ -87,6 +90,7 @@ unsafe fn wake_by_ref(data: *const ()) {
             (Wake::PushOnly, None) => unreachable!("without a host there is a holder"),
             // SAFETY: the turn has added a driver, for the queue, and a holder (invariant 1).
             (Wake::Push, _) => unsafe { push(cell) },
+            (Wake::Revive, _) => run::revive(header),
             (Wake::Nothing, _) => {}
         }
     });

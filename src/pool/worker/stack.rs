@@ -204,3 +204,77 @@ impl entered::Worker for Worker {
         self.shared.growth.thread_max() == 1
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use crate::base::sync::Mutex;
+    use crate::pool::ThreadPool;
+    use crate::pool::growth::Ground;
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::task::{Poll, Waker};
+
+    fn pool() -> ThreadPool {
+        let builder = ThreadPool::builder().core_threads(1).max_threads(1);
+        builder.build().expect("legal sizes")
+    }
+
+    fn queued(pool: &ThreadPool) -> usize {
+        pool.shared().counts().queued
+    }
+
+    #[test]
+    fn a_task_that_yields_and_is_polled_in_place_a_million_times_leaves_few_entries() {
+        let pool = pool();
+        let at = pool.clone();
+        let most = pool.spawn_blocking(move || {
+            let own = at.clone();
+            let (mut polls, mut most) = (0, 0);
+            let task = at.spawn(poll_fn(move |cx| {
+                polls += 1;
+                if polls == 1_000_000 {
+                    return Poll::Ready(most);
+                }
+                if polls % 1_000 == 0 {
+                    most = most.max(queued(&own));
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }));
+            task.wait().expect("it ends")
+        });
+        assert!(most.wait().expect("it ends") <= 2);
+    }
+
+    #[test]
+    fn a_task_that_others_wake_and_that_is_polled_in_place_leaves_few_entries() {
+        let pool = pool();
+        let at = pool.clone();
+        let slot: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let kept = slot.clone();
+        let mut most = pool.spawn_blocking(move || {
+            let own = at.clone();
+            let (mut polls, mut most) = (0, 0);
+            let task = at.spawn(poll_fn(move |cx| {
+                polls += 1;
+                most = most.max(queued(&own));
+                if polls == 5_000 {
+                    return Poll::Ready(most);
+                }
+                *kept.lock() = Some(cx.waker().clone());
+                Poll::Pending
+            }));
+            task.wait().expect("it ends")
+        });
+        let most = loop {
+            if let Some(most) = most.try_take() {
+                break most.expect("it ends");
+            }
+            match slot.lock().take() {
+                Some(waker) => waker.wake(),
+                None => std::thread::yield_now(),
+            }
+        };
+        assert!(most <= 2, "{most}");
+    }
+}
