@@ -9,12 +9,13 @@
 //! | state   | the worker keeps something | a guard is out | who leaves it, for what              |
 //! |---------|----------------------------|----------------|--------------------------------------|
 //! | `Free`  | no                         | no             | the worker: `Keeps`, posts a guard   |
-//! | `Keeps` | yes, since the last time   | yes            | the worker: `Calm`                   |
+//! | `Keeps` | yes, since the last time   | yes            | the worker: `Calm`; `Alone`, if there is no guard to be had |
 //! | `Calm`  | no                         | yes            | the worker: `Keeps`; the guard: `Free`, and goes |
+//! | `Alone` | it has, and says so at once | no            | the worker: `Free`                   |
 //!
 //! # Invariants
 //!
-//! 1. A guard is out exactly in `Keeps` and in `Calm`.
+//! 1. A guard is out exactly in `Keeps` and in `Calm`, or is about to be.
 //! 2. Only the worker leaves `Keeps`. So a worker that keeps one thing after the other, as all do
 //!    that run tasks which wake each other, reads what it wrote itself, and moves nothing.
 //!
@@ -41,6 +42,7 @@ const PATIENCE_MAX: Duration = Duration::from_millis(32);
 const FREE: u8 = 0;
 const KEEPS: u8 = 1;
 const CALM: u8 = 2;
+const ALONE: u8 = 3;
 
 /// Does a worker keep something, and is somebody on guard?
 #[derive(Debug)]
@@ -51,27 +53,42 @@ impl Kept {
         Self(AtomicU8::new(FREE))
     }
 
-    /// The worker keeps something; true if it has to post a guard.
+    /// The worker keeps something: who has to hear of it?
     #[inline]
-    pub(super) fn keeps(&self) -> bool {
-        // Ordering: Relaxed: of `KEEPS` this worker reads its own write (invariant 2).
-        if self.0.load(Ordering::Relaxed) == KEEPS {
-            return false;
+    pub(super) fn keeps(&self) -> Announce {
+        // Ordering: Relaxed: of `KEEPS` and `ALONE` this worker reads its own write (invariant 2).
+        match self.0.load(Ordering::Relaxed) {
+            KEEPS => return Announce::Never,
+            ALONE => return Announce::Now,
+            _ => {}
         }
         // Ordering: Release pairs with the guard's look; one move decides against `leaves`.
-        self.0.swap(KEEPS, Ordering::AcqRel) == FREE
+        match self.0.swap(KEEPS, Ordering::AcqRel) {
+            FREE => Announce::Later,
+            _ => Announce::Never,
+        }
+    }
+
+    /// The guard that the worker was to post is not to be had: until it gives up what it keeps, it
+    /// says at once what that is.
+    #[cold]
+    fn alone(&self) {
+        // Ordering: Relaxed: no guard is out, so nobody else looks.
+        self.0.store(ALONE, Ordering::Relaxed);
     }
 
     /// The worker keeps nothing any more; true if it did.
     #[inline]
     pub(super) fn gives_up(&self) -> bool {
         // Ordering: Relaxed, as in `keeps`.
-        if self.0.load(Ordering::Relaxed) != KEEPS {
-            return false;
-        }
+        let next = match self.0.load(Ordering::Relaxed) {
+            KEEPS => CALM,
+            ALONE => FREE,
+            _ => return false,
+        };
         // Ordering: a store, as nobody else leaves `KEEPS`; Relaxed: a guard that sees it late
         // comes once more.
-        self.0.store(CALM, Ordering::Relaxed);
+        self.0.store(next, Ordering::Relaxed);
         true
     }
 
@@ -86,6 +103,7 @@ impl Kept {
 
 /// Who has to be told of a task that was woken.
 #[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announce {
     /// A sleeper, as of a push.
     Now,
@@ -112,14 +130,21 @@ impl Guard {
         }
     }
 
-    /// Comes back, again and again for as long as the worker keeps something.
+    /// Comes back, again and again for as long as the worker keeps something. Where there is no
+    /// thread for timers, others hear at once of what is kept.
     pub(super) fn post(self, shared: &Arc<Shared>) {
-        let shared = Arc::downgrade(shared);
-        timer::call_at(deadline_after(self.patience), move || {
-            if let Some(shared) = shared.upgrade() {
+        let seat = self.seat.clone();
+        let pool = Arc::downgrade(shared);
+        let is_out = timer::call_at(deadline_after(self.patience), move || {
+            if let Some(shared) = pool.upgrade() {
                 self.strike(&shared);
             }
         });
+        // A guard that comes back does so on that thread.
+        if !is_out {
+            seat.kept.alone();
+            shared.after_push();
+        }
     }
 
     fn strike(mut self, shared: &Arc<Shared>) {
@@ -142,24 +167,34 @@ impl Guard {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::Kept;
+    use super::{Announce, Kept};
 
     #[test]
     fn one_guard_is_out_for_as_long_as_something_is_kept() {
         let kept = Kept::new();
         assert!(!kept.gives_up());
-        assert!(kept.keeps(), "the first");
-        assert!(!kept.keeps() && !kept.leaves());
+        assert_eq!(kept.keeps(), Announce::Later, "the first");
+        assert!(kept.keeps() == Announce::Never && !kept.leaves());
         assert!(kept.gives_up() && !kept.gives_up());
-        assert!(!kept.keeps(), "it is still out");
+        assert_eq!(kept.keeps(), Announce::Never, "it is still out");
         assert!(kept.gives_up() && kept.leaves() && !kept.leaves());
-        assert!(kept.keeps(), "the next");
+        assert_eq!(kept.keeps(), Announce::Later, "the next");
+    }
+
+    #[test]
+    fn where_no_guard_is_to_be_had_all_is_said_at_once_until_the_next_time() {
+        let kept = Kept::new();
+        assert_eq!(kept.keeps(), Announce::Later);
+        kept.alone();
+        assert!(kept.keeps() == Announce::Now && kept.keeps() == Announce::Now);
+        assert!(kept.gives_up() && !kept.gives_up());
+        assert_eq!(kept.keeps(), Announce::Later, "it tries again");
     }
 }
 
 #[cfg(all(test, loom))]
 mod models {
-    use super::Kept;
+    use super::{Announce, Kept};
     use crate::base::sync::{Arc, thread};
 
     /// Question: is a guard ever missing over a worker that keeps something, or is there one too
@@ -174,7 +209,7 @@ mod models {
     fn loom_pool_what_is_kept_is_guarded() {
         loom::model(|| {
             let kept = Arc::new(Kept::new());
-            assert!(kept.keeps());
+            assert_eq!(kept.keeps(), Announce::Later);
             let guard = {
                 let kept = kept.clone();
                 thread::spawn(move || (0..3).any(|_| kept.leaves()))
@@ -182,7 +217,7 @@ mod models {
             let mut posted = 0;
             for _ in 0..2 {
                 assert!(kept.gives_up());
-                posted += usize::from(kept.keeps());
+                posted += usize::from(kept.keeps() == Announce::Later);
             }
             let gone = usize::from(guard.join().unwrap());
             assert_eq!(posted, gone, "one for one that went, over what is kept now");

@@ -42,7 +42,8 @@ pub fn handle_future_exception<T>(handle: &JoinHandle<T>, delay: Duration) {
         if delay.is_zero() {
             task.report_untaken();
         } else {
-            timer::call_at(deadline_after(delay), move || task.report_untaken());
+            // Without a thread for timers, it is reported when the last interest is dropped.
+            let _is_coming = timer::call_at(deadline_after(delay), move || task.report_untaken());
         }
     })));
 }

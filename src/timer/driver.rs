@@ -5,21 +5,27 @@
 //! [`LINGER`]. The agenda outlives it. Where the OS refuses the thread, every timer in the
 //! agenda is woken early instead: it looks at the clock, finds that it is too soon, and
 //! registers again, here (which tries the start again) or on a loop that has come up since.
+//! What has nobody behind it that could look ("strict") is never early: who puts it there learns
+//! whether there is a thread, also from a start that another one tries at that moment, and makes
+//! do without.
 //!
 //! # State, all of it behind one lock
 //!
 //! | `thread`          | meaning                                               |
 //! |-------------------|-------------------------------------------------------|
-//! | `Absent`          | nobody looks at the agenda; it has no finite deadline |
-//! | `Awake`           | somebody starts it, or it is about to look            |
+//! | `Absent`          | nobody looks at the agenda; it has no finite deadline, or no thread is to be had |
+//! | `Starting`        | somebody starts it                                    |
+//! | `Awake`           | it is about to look                                   |
 //! | `Asleep(instant)` | it looks again at `instant` at the latest             |
 //!
 //! # Invariants
 //!
-//! 1. Whoever puts a finite deadline in while `Absent` claims the start (`Awake`) in the same
+//! 1. Whoever puts a finite deadline in while `Absent` claims the start (`Starting`) in the same
 //!    critical section, and starts the thread outside of it.
 //! 2. The thread leaves (`Absent`) only in a critical section that saw no finite deadline.
 //! 3. Wakers are called and dropped outside the lock.
+//! 4. Whoever puts something strict in while `Starting` waits for what becomes of that, and tries
+//!    itself if nothing does.
 
 #![forbid(unsafe_code)]
 
@@ -55,6 +61,8 @@ type Start = fn(Arc<Driver>) -> io::Result<()>;
 pub(super) struct Driver {
     state: Mutex<State>,
     changed: Condvar,
+    /// A start has gone well or not.
+    settled: Condvar,
     home: Arc<Home>,
     start: Start,
     linger: Duration,
@@ -69,6 +77,7 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
     Absent,
+    Starting,
     Awake,
     Asleep(Instant),
 }
@@ -80,6 +89,8 @@ enum Duty {
     Nothing,
     Notify,
     Start,
+    /// Another one starts the thread.
+    Await,
 }
 
 /// The next step after the agenda's first deadline has become `next`.
@@ -87,6 +98,7 @@ fn duty(thread: Presence, next: Option<Instant>) -> Duty {
     match (thread, next) {
         (_, None) | (Presence::Awake, _) => Duty::Nothing,
         (Presence::Absent, Some(_)) => Duty::Start,
+        (Presence::Starting, Some(_)) => Duty::Await,
         (Presence::Asleep(until), Some(next)) if next < until => Duty::Notify,
         (Presence::Asleep(_), Some(_)) => Duty::Nothing,
     }
@@ -102,6 +114,7 @@ impl Driver {
                 thread: Presence::Absent,
             }),
             changed: Condvar::new(),
+            settled: Condvar::new(),
             start,
             linger,
         })
@@ -141,11 +154,21 @@ impl Driver {
         &self.home
     }
 
-    pub(super) fn add(self: &Arc<Self>, due: Due, waker: Waker, strict: bool) -> Arc<Entry> {
-        let (entry, rest) = self.put(due, waker, strict);
+    pub(super) fn add(self: &Arc<Self>, due: Due, waker: Waker) -> Arc<Entry> {
+        let (entry, rest) = self.put(due, waker, false);
         // If it is refused, whoever may be woken early has been.
         let _is_served = rest.finish();
         entry
+    }
+
+    /// Calls `waker` when it is due, and not before; false if nobody will.
+    pub(super) fn call(self: &Arc<Self>, due: Due, waker: Waker) -> bool {
+        let (entry, rest) = self.put(due, waker, true);
+        let is_served = rest.finish();
+        if !is_served {
+            drop(entry.release());
+        }
+        is_served
     }
 
     /// The same for whoever holds a lock, and does the rest once that is free.
@@ -157,20 +180,34 @@ impl Driver {
     ) -> (Arc<Entry>, HandedOver) {
         let mut state = self.state.lock();
         let entry = state.agenda.add(due, waker, strict);
-        (entry, HandedOver(self.clone(), state.changed()))
+        let duty = match state.changed() {
+            // If it is refused, whoever tries wakes this one early.
+            Duty::Await if !strict => Duty::Nothing,
+            duty => duty,
+        };
+        (entry, HandedOver(self.clone(), duty))
     }
 
     /// Takes over what waits in `agenda`.
     pub(super) fn take_over(self: &Arc<Self>, agenda: &mut Agenda) -> HandedOver {
         let mut state = self.state.lock();
         agenda.move_to(&mut state.agenda);
-        HandedOver(self.clone(), state.changed())
+        let duty = match state.changed() {
+            // Nothing in there is strict.
+            Duty::Await => Duty::Nothing,
+            duty => duty,
+        };
+        HandedOver(self.clone(), duty)
     }
 
     /// False if there is no thread to be had.
     fn discharge(self: &Arc<Self>, duty: Duty) -> bool {
+        let duty = match duty {
+            Duty::Await => self.settle(),
+            duty => duty,
+        };
         match duty {
-            Duty::Nothing => {}
+            Duty::Nothing | Duty::Await => {}
             Duty::Notify => {
                 self.changed.notify_one();
             }
@@ -179,19 +216,38 @@ impl Driver {
                     self.refused();
                     return false;
                 }
+                let mut state = self.state.lock();
+                if state.thread == Presence::Starting {
+                    state.thread = Presence::Awake;
+                }
+                drop(state);
+                self.settled.notify_all();
             }
         }
         true
     }
 
+    /// What there is to do once the start has gone well or not that another one tries.
+    fn settle(&self) -> Duty {
+        let mut state = self.state.lock();
+        while state.thread == Presence::Starting {
+            self.settled.wait(&mut state);
+        }
+        state.changed()
+    }
+
     fn refused(&self) {
         log::warn!("the OS refuses the thread portage-timer; timers are kept by those who wait");
-        Parker::new().park_until(Some(clock::now() + REFUSED_PAUSE));
+        // In a model no time passes.
+        if !cfg!(loom) {
+            Parker::new().park_until(Some(clock::now() + REFUSED_PAUSE));
+        }
         let mut early = Vec::new();
         let mut state = self.state.lock();
         state.thread = Presence::Absent;
         state.agenda.take_early(&mut early);
         drop(state);
+        self.settled.notify_all();
         wake_all(&mut early);
     }
 
@@ -228,9 +284,11 @@ impl Driver {
 impl State {
     fn changed(&mut self) -> Duty {
         let duty = duty(self.thread, self.agenda.next());
-        if duty != Duty::Nothing {
-            // The claim: whoever comes next has nothing to do.
-            self.thread = Presence::Awake;
+        // The claim: whoever comes next has nothing to do.
+        match duty {
+            Duty::Nothing | Duty::Await => {}
+            Duty::Notify => self.thread = Presence::Awake,
+            Duty::Start => self.thread = Presence::Starting,
         }
         duty
     }
@@ -275,7 +333,7 @@ mod tests {
     use crate::timer::entry::Keeper;
     use crate::timer::heap::Due;
     use std::io;
-    use std::sync::{Arc, mpsc};
+    use std::sync::{Arc, Condvar, Mutex, mpsc};
     use std::task::{Wake, Waker};
     use std::time::{Duration, Instant};
 
@@ -299,6 +357,8 @@ mod tests {
         let table = [
             (Presence::Absent, None, Duty::Nothing),
             (Presence::Absent, Some(now), Duty::Start),
+            (Presence::Starting, None, Duty::Nothing),
+            (Presence::Starting, Some(now), Duty::Await),
             (Presence::Awake, Some(now), Duty::Nothing),
             (Presence::Asleep(later), None, Duty::Nothing),
             (Presence::Asleep(later), Some(now), Duty::Notify),
@@ -315,19 +375,19 @@ mod tests {
         let (to, from) = mpsc::channel();
         let driver = Driver::new(start_thread, LINGER);
         let now = Instant::now();
-        driver.add(Due::Never, tell(&to, "never"), false);
+        driver.add(Due::Never, tell(&to, "never"));
         assert_eq!(
             driver.state.lock().thread,
             Presence::Absent,
             "no thread for that"
         );
         let far = Due::At(now + Duration::from_secs(3_600));
-        driver.add(far, tell(&to, "far"), false);
+        driver.add(far, tell(&to, "far"));
         let near = now + Duration::from_millis(20);
-        driver.add(Due::At(near), tell(&to, "near"), false);
+        driver.add(Due::At(near), tell(&to, "near"));
         assert_eq!(from.recv_timeout(SOON), Ok("near"));
         assert!(Instant::now() >= near);
-        driver.add(Due::At(now), tell(&to, "past"), false);
+        driver.add(Due::At(now), tell(&to, "past"));
         assert_eq!(from.recv_timeout(SOON), Ok("past"));
         assert!(from.try_recv().is_err());
     }
@@ -337,7 +397,7 @@ mod tests {
         let (to, from) = mpsc::channel();
         let driver = Driver::new(start_thread, Duration::from_millis(1));
         for _ in 0..3 {
-            driver.add(Due::At(Instant::now()), tell(&to, "due"), false);
+            driver.add(Due::At(Instant::now()), tell(&to, "due"));
             assert_eq!(from.recv_timeout(SOON), Ok("due"));
             let end = Instant::now() + SOON;
             while driver.state.lock().thread != Presence::Absent {
@@ -355,18 +415,61 @@ mod tests {
         let (to, from) = mpsc::channel();
         let driver = Driver::new(refuse, LINGER);
         let far = Due::At(Instant::now() + Duration::from_secs(3_600));
-        driver.add(far, tell(&to, "look"), false);
+        driver.add(far, tell(&to, "look"));
         assert_eq!(from.try_recv(), Ok("look"));
-        driver.add(far, tell(&to, "strict"), true);
+        assert!(!driver.call(far, tell(&to, "strict")), "nobody will");
         assert!(
             from.try_recv().is_err(),
             "never early without a timer behind it"
         );
+        assert_eq!(driver.state.lock().agenda.next(), None, "it is gone");
         let mut agenda = Agenda::new(Keeper::Thread);
         agenda.add(far, tell(&to, "handed over"), false);
         driver.take_over(&mut agenda).finish();
         assert_eq!(from.try_recv(), Ok("handed over"));
         assert!(from.try_recv().is_err());
+    }
+
+    /// What a start that another one tries comes to: of two of them, the first is held up until the
+    /// second has put its timer there, and refused.
+    static HELD_UP: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+    fn hold_up_and_refuse(driver: Arc<Driver>) -> io::Result<()> {
+        let (open, opened) = &HELD_UP;
+        let mut open = open.lock().unwrap();
+        if *open {
+            return start_thread(driver);
+        }
+        while !*open {
+            open = opened.wait(open).unwrap();
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    #[test]
+    fn what_came_while_another_start_was_refused_is_on_time_all_the_same() {
+        let (to, from) = mpsc::channel();
+        let driver = Driver::new(hold_up_and_refuse, LINGER);
+        let far = Due::At(Instant::now() + Duration::from_secs(3_600));
+        let (at, look) = (driver.clone(), tell(&to, "look"));
+        let first = std::thread::spawn(move || drop(at.add(far, look)));
+        let wait_for = |count: usize| {
+            while driver.state.lock().agenda.len() < count {
+                std::thread::yield_now();
+            }
+        };
+        wait_for(1);
+        let due = Instant::now() + Duration::from_millis(20);
+        let (at, strict) = (driver.clone(), tell(&to, "strict"));
+        let second = std::thread::spawn(move || at.call(Due::At(due), strict));
+        wait_for(2);
+        *HELD_UP.0.lock().unwrap() = true;
+        HELD_UP.1.notify_all();
+        first.join().unwrap();
+        assert!(second.join().unwrap(), "it has started the thread itself");
+        assert_eq!(from.recv_timeout(SOON), Ok("look"));
+        assert_eq!(from.recv_timeout(SOON), Ok("strict"));
+        assert!(Instant::now() >= due);
     }
 
     #[test]
@@ -380,8 +483,8 @@ mod tests {
         let (to, from) = mpsc::channel();
         let driver = Driver::new(start_thread, LINGER);
         let at = Due::At(Instant::now() + Duration::from_millis(5));
-        driver.add(at, Waker::from(Arc::new(Bomb)), false);
-        driver.add(at, tell(&to, "alive"), false);
+        driver.add(at, Waker::from(Arc::new(Bomb)));
+        driver.add(at, tell(&to, "alive"));
         assert_eq!(from.recv_timeout(SOON), Ok("alive"));
     }
 }
@@ -412,7 +515,7 @@ mod models {
     fn sleep(driver: &Arc<Driver>) {
         let parker = Parker::new();
         let waker = Waker::from(parker.unparker().clone());
-        let entry = driver.add(Due::At(Instant::now()), waker, false);
+        let entry = driver.add(Due::At(Instant::now()), waker);
         parker.park();
         drop(entry);
     }
@@ -455,6 +558,35 @@ mod models {
             while tick(&driver) {
                 thread::yield_now();
             }
+        });
+    }
+
+    /// Question: of two that put something strict there, where no thread is to be had, does one
+    /// believe that somebody will come for it?
+    ///
+    /// Bound: two callers; three preemptions.
+    ///
+    /// Must fail when: who finds a start on its way does not wait for what becomes of it; who has
+    /// waited does not look again; nobody is told that it has settled.
+    #[test]
+    fn loom_timer_driver_whoever_has_no_thread_is_told() {
+        fn refuse(_: Arc<Driver>) -> io::Result<()> {
+            thread::yield_now();
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        model(|| {
+            let driver = Driver::new(refuse, LINGER);
+            let due = Due::At(Instant::now());
+            let put = move |driver: &Arc<Driver>| {
+                let (entry, rest) = driver.put(due, Waker::noop().clone(), true);
+                let is_served = rest.finish();
+                drop(entry);
+                is_served
+            };
+            let other = driver.clone();
+            let caller = thread::spawn(move || put(&other));
+            assert!(!put(&driver));
+            assert!(!caller.join().unwrap());
         });
     }
 

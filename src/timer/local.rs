@@ -75,9 +75,9 @@ impl Place {
             Self::Frame(timers) => timers.agenda.borrow_mut().add(due, waker, false),
             Self::Diary(timers) => match &*timers.diary.borrow() {
                 Some(diary) => diary.add(due, waker),
-                None => Driver::with(|driver| driver.add(due, waker, false)),
+                None => Driver::with(|driver| driver.add(due, waker)),
             },
-            Self::Driver => Driver::with(|driver| driver.add(due, waker, false)),
+            Self::Driver => Driver::with(|driver| driver.add(due, waker)),
         }
     }
 }

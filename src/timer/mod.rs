@@ -129,12 +129,14 @@ impl Drop for Timer {
     }
 }
 
-/// Calls `f` on the driver's thread once `deadline` has passed; never, for `None`.
+/// Calls `f` on the driver's thread once `deadline` has passed; never, for `None`. False if it
+/// will not come, because there is no thread to be had.
 ///
 /// Its panics end there. It must not block: it holds up every other timer.
-pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'static) {
+#[must_use]
+pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'static) -> bool {
     let Some(instant) = deadline else {
-        return;
+        return true;
     };
     let f = Mutex::new(Some(f));
     let call: Waker = waker_fn::waker_fn(move || {
@@ -143,7 +145,7 @@ pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'stat
             f();
         }
     });
-    Driver::with(|driver| driver.add(Due::At(instant), call, true));
+    Driver::with(|driver| driver.call(Due::At(instant), call))
 }
 
 #[cfg(all(test, loom))]
@@ -309,7 +311,9 @@ mod tests {
     fn a_call_comes_once_its_time_has_come() {
         let (to, from) = mpsc::channel();
         let deadline = Instant::now() + Duration::from_millis(10);
-        call_at(Some(deadline), move || to.send(Instant::now()).unwrap());
+        assert!(call_at(Some(deadline), move || {
+            to.send(Instant::now()).unwrap();
+        }));
         assert!(from.recv_timeout(SOON).unwrap() >= deadline);
     }
 

@@ -67,4 +67,10 @@ impl Condvar {
         self.notices.fetch_add(1, Ordering::Relaxed);
         self.real.notify_one();
     }
+
+    pub(crate) fn notify_all(&self) {
+        // Ordering: Relaxed, as in `stand`.
+        self.notices.fetch_add(1, Ordering::Relaxed);
+        self.real.notify_all();
+    }
 }

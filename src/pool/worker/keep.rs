@@ -86,10 +86,6 @@ impl Worker {
 
     #[inline]
     pub(super) fn keep_quiet(&self) -> Announce {
-        if self.seat.kept.keeps() {
-            Announce::Later
-        } else {
-            Announce::Never
-        }
+        self.seat.kept.keeps()
     }
 }
