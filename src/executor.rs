@@ -192,15 +192,16 @@ pub trait Executor: Send + Sync {
     /// The refused job comes back inside the error.
     fn execute(&self, job: Job) -> Result<(), SubmitError>;
 
-    /// Takes the next job of a queue, from the thread on which the last one has ended: maybe
-    /// one of this executor's own, which comes back to serve it.
+    /// Takes the next job of a queue, which has taken it before: also where nothing new is taken
+    /// any more, as long as there is somebody to run it. From the thread on which the last one has
+    /// ended, maybe one of this executor's own, which comes back to serve it.
     #[doc(hidden)]
     fn take_over(&self, job: Job) -> Result<(), SubmitError> {
         self.execute(job)
     }
 
-    /// Stays open, although it drains, for what the calling thread is about to hand over: the
-    /// job of a queue has ended there for the executor, and the next one comes at once.
+    /// Stays open, although it drains, for the job of a queue that is about to be handed over, by
+    /// the calling thread or by another one; unless all has ended already.
     #[doc(hidden)]
     fn keep_open(&self) -> KeptOpen {
         KeptOpen::by_nobody()
@@ -230,6 +231,11 @@ impl KeptOpen {
 
     pub(crate) fn by_nobody() -> Self {
         Self(None)
+    }
+
+    /// Is there something that does not end meanwhile?
+    pub(crate) fn is_kept(&self) -> bool {
+        self.0.is_some()
     }
 }
 

@@ -7,7 +7,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::line::{Entrance, Entry, Shared};
+use super::entry::Entry;
+use super::line::{Entrance, Shared};
 use crate::base::sync::Arc;
 use crate::entered::Parking;
 use crate::error::SubmitError;

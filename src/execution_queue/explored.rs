@@ -6,7 +6,7 @@ use super::{AsyncExecutionQueue, Close};
 use crate::base::shuttled::explore::{TimePasses, explore};
 use crate::base::sync::{Arc, Mutex, join, thread};
 use crate::pool::{Shutdown, ThreadPool};
-use crate::promise::promise;
+use crate::promise::{JoinHandle, promise};
 use crate::{JoinError, block_on};
 
 fn pool(threads: usize) -> ThreadPool {
@@ -63,6 +63,34 @@ fn shuttle_queue_line_runs_in_a_draining_pool() {
             handle.wait().unwrap();
         }
         assert_eq!(*order.lock(), [1, 2, 3]);
+    });
+}
+
+/// Question: two threads add a job each, which start at the same time; one of them may hand over the
+/// other's, and the other returns. The pool drains only after that: does the other's job run?
+///
+/// Bound: one or two workers, two slots, two adders, one of which shuts down once it has added; and
+/// the same with a job that is just about to end.
+///
+/// Must fail when: an adder that leaves its job to another one does not keep the pool open for it;
+/// what was added before is not taken over by a pool that drains.
+#[test]
+fn shuttle_queue_adders_hand_over_for_each_other() {
+    explore(3_000, TimePasses::InIdleness, || {
+        let pool = pool(2);
+        let queue = queue(&pool, 8, 2);
+        let first = queue.add_task(|| 0).unwrap();
+        let at = queue.clone();
+        let other = thread::spawn(move || at.add_task(|| 1).map(JoinHandle::wait));
+        let own = queue.add_task(|| 2).unwrap();
+        assert!(pool.shutdown(Shutdown::Drain).completed);
+        assert_eq!(own.wait().unwrap(), 2, "added before the drain");
+        assert_eq!(first.wait().unwrap(), 0);
+        match join(other).unwrap() {
+            Ok(Ok(one)) => assert_eq!(one, 1),
+            // Added while the pool drained.
+            Ok(Err(error)) | Err(error) => assert!(error.is_shut_down(), "{error}"),
+        }
     });
 }
 

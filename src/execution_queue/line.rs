@@ -34,15 +34,14 @@ use std::panic::Location;
 use std::task::Waker;
 
 use super::Close;
+use super::entry::Entry;
 use crate::base::contain::{contain, contained_drop, discard, message};
 use crate::base::count::Ticket;
 use crate::base::fork;
 use crate::base::sync::{Arc, Mutex};
-use crate::bridge::configured_executor;
 use crate::entered::thread_key;
 use crate::error::SubmitError;
 use crate::executor::{Executor, Job, KeptOpen};
-use crate::pool::ThreadPool;
 use crate::promise::{JoinHandle, waited_for_work};
 use crate::task::{self, Hold, Home, Schedule, TaskRef, Waits, WakeKind, report_failure};
 
@@ -78,14 +77,6 @@ struct State {
     waits: Vec<(u64, Vec<u64>)>,
     /// Executors that wait for the hand-over by the job of this ticket.
     kept: Vec<(u64, KeptOpen)>,
-}
-
-/// A job with all that it takes to hand it over.
-pub(super) struct Entry {
-    ticket: u64,
-    job: Job,
-    hold: Hold,
-    executor: Option<Arc<dyn Executor>>,
 }
 
 /// Who waits for room.
@@ -261,6 +252,7 @@ impl Shared {
             job: Job::from_task(task),
             hold,
             executor,
+            kept: None,
         }
     }
 
@@ -346,10 +338,14 @@ impl Shared {
     /// Hands over what may start. The refusal of the caller's own job is the answer.
     pub(super) fn hand_over(&self, own: Option<u64>) -> Result<(), SubmitError> {
         let mut answer = Ok(());
+        let mut left = own;
         while let Some(entry) = self.next_to_start() {
             let ticket = entry.ticket;
             let is_own = own == Some(ticket);
             let refused = entry.offer(is_own).err();
+            if is_own {
+                left = None;
+            }
             if is_own && refused.is_some() {
                 self.retract(ticket);
             } else {
@@ -364,6 +360,9 @@ impl Shared {
                 }
                 None => {}
             }
+        }
+        if let Some(ticket) = left {
+            self.keep_open_for(ticket);
         }
         answer
     }
@@ -429,7 +428,8 @@ impl Shared {
     }
 
     /// A job with a slot is about to end: the executor of the next one, which may be draining,
-    /// has to wait for the hand-over. That comes after the end has been counted.
+    /// has to wait for the hand-over. That comes after the end has been counted. Whoever adds the
+    /// next one only then sees to it itself: [`Shared::keep_open_for`].
     fn keep_open(&self, ticket: u64) {
         let next = {
             let state = self.state.lock();
@@ -438,15 +438,7 @@ impl Shared {
             }
             let line = state.line.values().next();
             let next = line.or_else(|| state.adders.values().next().map(|adder| &adder.entry));
-            match next {
-                Some(next) => next.executor.clone(),
-                None if state.closed => return,
-                // Whoever adds one before the slot is free leaves it to the end of this one.
-                None => {
-                    drop(state);
-                    self.executor.clone().or_else(configured_executor)
-                }
-            }
+            next.and_then(|next| next.executor.clone())
         };
         // else it goes to the global pool, which is never shut down
         let Some(executor) = next else {
@@ -465,6 +457,39 @@ impl Shared {
             }
         };
         drop(late);
+    }
+
+    /// A job was added that another one hands over: one that is at it, or the end of a job that has
+    /// not looked at the line. Its executor, which may drain from now on, has to wait for that.
+    fn keep_open_for(&self, ticket: u64) {
+        let executor = {
+            let state = self.state.lock();
+            let turn = state.held.get(&ticket);
+            match turn.and_then(|turn| state.line.get(turn)) {
+                Some(entry) if !self.is_settled(&state) => entry.executor.clone(),
+                _ => None,
+            }
+        };
+        let Some(executor) = executor else {
+            return;
+        };
+        let mut late = Some(executor.keep_open());
+        contained_drop(executor);
+        {
+            let mut state = self.state.lock();
+            let turn = state.held.get(&ticket).copied();
+            if let Some(entry) = turn.and_then(|turn| state.line.get_mut(&turn)) {
+                entry.kept = late.take();
+            }
+        }
+        drop(late);
+    }
+
+    /// Will the end of a job hand over the next one of the line, and look at it before?
+    fn is_settled(&self, state: &State) -> bool {
+        state.handing.is_none()
+            && state.slots.len() >= self.concurrency
+            && state.slots.keys().all(|slot| state.held.contains_key(slot))
     }
 
     fn has_room(&self, state: &State) -> bool {
@@ -631,45 +656,6 @@ impl Schedule for Shared {
         if let Some(at) = state.waits.iter().rposition(|(thread, _)| *thread == key) {
             state.waits.swap_remove(at);
         }
-    }
-}
-
-impl Entry {
-    /// Gives the job to its executor.
-    fn offer(self, is_own: bool) -> Result<(), SubmitError> {
-        let Self {
-            job,
-            hold,
-            executor,
-            ..
-        } = self;
-        // Cancelled at this moment: it ends by itself.
-        if !job.unassign() {
-            return Ok(());
-        }
-        let executor: &dyn Executor = match &executor {
-            Some(executor) => executor,
-            None => ThreadPool::global(),
-        };
-        let taken = contain(|| match is_own {
-            true => executor.execute(job),
-            false => executor.take_over(job),
-        });
-        taken.unwrap_or_else(|payload| {
-            let text = format!(
-                "panic in an executor: {}",
-                message(&*payload).unwrap_or("no text")
-            );
-            report_failure(hold.id(), hold.name(), hold.spawned_at(), &text);
-            discard(payload);
-            Ok(())
-        })
-    }
-
-    /// The job as its adder gets it back: nobody's.
-    pub(super) fn into_job(self) -> Job {
-        let _ = self.job.unassign();
-        self.job
     }
 }
 

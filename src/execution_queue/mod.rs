@@ -20,6 +20,7 @@
 
 mod add;
 mod builder;
+mod entry;
 #[cfg(all(test, shuttle))]
 mod explored;
 mod line;

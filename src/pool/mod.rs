@@ -56,6 +56,7 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use crate::base::clock::deadline_after;
 use crate::base::count::SHARDS;
 use crate::base::fork;
+use crate::base::sync::atomic::{Ordering, fence};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
@@ -239,6 +240,25 @@ impl ThreadPool {
         caller.count_submitted(shared, 1);
         caller.put(shared, task);
         shared.after_push();
+    }
+
+    /// The same with a job that was made before.
+    fn take(&self, job: Job) {
+        let shared = self.shared();
+        let (caller, door) = self.caller();
+        caller.count_submitted(shared, 1);
+        let home = if job.is_future() {
+            Arc::new(Pinned::new(shared.clone()))
+        } else {
+            door
+        };
+        if job.assign(home) {
+            caller.put(shared, job.into_task());
+            shared.after_push();
+        } else {
+            // Its handle has cancelled it: it is nobody's.
+            caller.uncount_submitted(shared);
+        }
     }
 
     /// Runs a closure that may block, on a thread of the pool.
@@ -584,37 +604,41 @@ impl Refusal {
 
 impl Executor for ThreadPool {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
-        let shared = self.shared();
-        if let Err(refusal) = shared.admit() {
+        match self.shared().admit() {
+            Ok(()) => {
+                self.take(job);
+                Ok(())
+            }
+            Err(refusal) => Err(refusal.with(job)),
+        }
+    }
+
+    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
+        let Err(refusal) = self.shared().admit() else {
+            self.take(job);
+            return Ok(());
+        };
+        let kept = self.keep_open();
+        if !kept.is_kept() {
             return Err(refusal.with(job));
         }
-        let (caller, door) = self.caller();
-        caller.count_submitted(shared, 1);
-        let home = if job.is_future() {
-            Arc::new(Pinned::new(shared.clone()))
-        } else {
-            door
-        };
-        if job.assign(home) {
-            caller.put(shared, job.into_task());
-            shared.after_push();
-        } else {
-            // Its handle has cancelled it: it is nobody's.
-            caller.uncount_submitted(shared);
-        }
+        self.take(job);
         Ok(())
     }
 
-    /// Counts one job more in the worker's own tally, as the next job will be, so that no reader
-    /// sees that one gone and the next one not there.
+    /// Counts one job more, as the next job will be, so that no reader sees the last one gone and
+    /// the next one not there.
     fn keep_open(&self) -> KeptOpen {
         let shared = self.shared();
         let caller = Caller::of(shared);
-        if !matches!(caller, Caller::Worker(_)) {
-            return KeptOpen::by_nobody();
-        }
         caller.count_submitted(shared, 1);
-        KeptOpen::by(shared.clone())
+        // Ordering: whoever looks for the end after this sees the count, or is seen here.
+        fence(Ordering::SeqCst);
+        if shared.seal.may_run() && !shared.is_left_behind() {
+            return KeptOpen::by(shared.clone());
+        }
+        caller.uncount_submitted(shared);
+        KeptOpen::by_nobody()
     }
 
     fn drives(&self) -> Drives {
