@@ -451,3 +451,76 @@ fn starts_are_made_outside_every_lock() {
     *nosy.pool.lock() = None;
     pool.close();
 }
+
+/// A pool without threads: its second start is made, and refused, while its first is under way.
+struct Sketch {
+    growth: Growth,
+    counts: Mutex<Counts>,
+    starts: AtomicUsize,
+}
+
+impl Ground for Sketch {
+    fn growth(&self) -> &Growth {
+        &self.growth
+    }
+
+    fn counts(&self) -> Counts {
+        *self.counts.lock()
+    }
+
+    fn has_queued(&self) -> bool {
+        self.counts().queued > 0
+    }
+
+    fn reserve(&self, count: usize) -> usize {
+        let mut counts = self.counts.lock();
+        counts.threads += count;
+        counts.starting += count;
+        count
+    }
+
+    fn release(&self, count: usize) {
+        let mut counts = self.counts.lock();
+        counts.threads -= count;
+        counts.starting -= count;
+    }
+
+    fn start(self: &Arc<Self>, _: usize) -> io::Result<()> {
+        match self.starts.fetch_add(1, Ordering::Relaxed) {
+            0 => {
+                self.counts.lock().queued = 2;
+                self.growth.arrived(self, 2).expect("there are others");
+                // The new thread has taken a job, and waits in it for the other one.
+                let mut counts = self.counts.lock();
+                counts.queued = 1;
+                counts.starting -= 1;
+                counts.announced += 1;
+                Ok(())
+            }
+            1 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => {
+                self.counts.lock().queued = 0;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[test]
+fn a_start_that_succeeds_looks_after_who_relied_on_one_refused_meanwhile() {
+    let starter = Scripted::new(0);
+    starter.refuse_watchdog.store(true, Ordering::Relaxed);
+    let pool = Arc::new(Sketch {
+        growth: Growth::new(Limits { core: 2, max: 8 }, starter),
+        counts: Mutex::new(Counts {
+            queued: 1,
+            threads: 1,
+            announced: 1,
+            ..Counts::default()
+        }),
+        starts: AtomicUsize::new(0),
+    });
+    pool.growth.arrived(&pool, 1).expect("there is a thread");
+    assert_eq!(pool.starts.load(Ordering::Relaxed), 3);
+    assert!(!pool.has_queued(), "nobody else would have come for it");
+}
