@@ -89,7 +89,8 @@ fn shuttle_queue_adders_hand_over_for_each_other() {
         match join(other).unwrap() {
             Ok(Ok(one)) => assert_eq!(one, 1),
             // Added while the pool drained.
-            Ok(Err(error)) | Err(error) => assert!(error.is_shut_down(), "{error}"),
+            Ok(Err(error)) => assert!(error.is_shut_down(), "{error}"),
+            Err(error) => assert!(error.is_shut_down(), "{error}"),
         }
     });
 }

@@ -109,7 +109,7 @@ fn a_wake_stands_for_the_entry_that_a_helper_has_left() {
     let helped = after(after(idle.wake(false, false)).claim_again());
     assert!(helped.has(STALE));
     let left = after(helped.suspend());
-    assert_eq!(helped.suspend().0, Suspend::Idle);
+    assert_eq!(helped.suspend().0, Suspend::Gone, "the entry drives it");
     // The next wake, or cancel, queues nothing and adds nobody.
     for (revived, duty) in [left.wake(false, false), left.wake(true, true)].map(|(d, n)| (n, d)) {
         assert_eq!(duty, Wake::Revive);
