@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
@@ -36,6 +37,10 @@ pub(crate) trait Worker {
     /// It is about to sleep without a deadline: runs something that it waits for itself, if
     /// nobody else of the pool is left to; false if there is nothing.
     fn last_resort(&self) -> bool;
+    /// It is about to sleep in a wait without a deadline that only the end of `work` ends, which is
+    /// a task's. If no worker of the pool will bring that about, does what there is to do; true if
+    /// the wait is to look again.
+    fn despairs_of(&self, work: &dyn Any) -> bool;
     /// Is there stack left to run another job on top of the one that waits?
     fn has_room(&self) -> bool;
     /// Is it the only worker that its pool can ever have?
@@ -98,6 +103,16 @@ impl Parking {
     /// worker the pool is told before the first sleep and after the last.
     pub(crate) fn wait_until(
         &self,
+        ready: impl FnMut() -> bool,
+        deadline: Option<Instant>,
+    ) -> bool {
+        self.wait_for(None, ready, deadline)
+    }
+
+    /// The same for a wait that only the end of `work` can end, if there is no deadline.
+    pub(crate) fn wait_for(
+        &self,
+        work: Option<&dyn Any>,
         mut ready: impl FnMut() -> bool,
         deadline: Option<Instant>,
     ) -> bool {
@@ -115,7 +130,7 @@ impl Parking {
             if blocked.announce() {
                 continue;
             }
-            if deadline.is_some() || !blocked.last_resort() {
+            if deadline.is_some() || !blocked.last_resort() && !blocked.despairs_of(work) {
                 self.parker.park_until(deadline);
             }
         }
@@ -180,6 +195,13 @@ impl Blocked {
 
     fn last_resort(&self) -> bool {
         self.0.as_ref().is_some_and(|worker| worker.last_resort())
+    }
+
+    fn despairs_of(&self, work: Option<&dyn Any>) -> bool {
+        let (Some(worker), Some(work)) = (&self.0, work) else {
+            return false;
+        };
+        worker.despairs_of(work)
     }
 }
 
@@ -267,6 +289,7 @@ impl Drop for LoopGuard {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Parking, Worker, enter_worker};
+    use std::any::Any;
     use std::cell::Cell;
     use std::rc::Rc;
     use std::time::{Duration, Instant};
@@ -288,6 +311,9 @@ mod tests {
         }
         fn block_ends(&self) {}
         fn last_resort(&self) -> bool {
+            false
+        }
+        fn despairs_of(&self, _: &dyn Any) -> bool {
             false
         }
         fn has_room(&self) -> bool {

@@ -32,6 +32,16 @@ fn current() -> ThreadPool {
     ThreadPool::current().expect("a worker")
 }
 
+/// Runs `job` on the only worker of a pool, whose stack has so many bytes.
+fn on_the_only_worker_of<T: Send + 'static>(
+    stack: usize,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let builder = ThreadPool::builder().core_threads(1).max_threads(1);
+    let pool = builder.stack_size(stack).build().expect("legal sizes");
+    pool.spawn_blocking(job).wait().expect("a value")
+}
+
 /// Runs `job` on the only worker of a pool.
 fn on_the_only_worker<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
     let pool = pool(1);
@@ -68,6 +78,97 @@ fn a_wait_that_the_stack_of_the_only_worker_cannot_hold_is_an_error() {
         let depth = on_the_only_worker(move || nested(1_000_000, wait));
         assert!((20..1_000_000).contains(&depth), "{depth}");
     }
+}
+
+/// Pools of a few workers with small stacks, each with all that nests on it.
+fn small_stacks<T: Send + 'static>(
+    threads: usize,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> portage::JoinHandle<T> {
+    let builder = ThreadPool::builder().core_threads(threads);
+    let builder = builder.max_threads(threads).stack_size(128 << 10);
+    builder.build().expect("legal sizes").spawn_blocking(job)
+}
+
+#[test]
+fn waits_that_the_stacks_of_all_workers_cannot_hold_are_an_error() {
+    let _watch = watchdog(60);
+    for threads in [2, 3, 5] {
+        for wait in [JoinHandle::wait, JoinHandle::wait_helping] {
+            for _ in 0..5 {
+                let depth = small_stacks(threads, move || nested(1_000_000, wait)).wait();
+                let depth = depth.expect("a value");
+                assert!((5..1_000_000).contains(&depth), "{depth}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_worker_with_room_goes_on_with_what_the_stack_of_another_cannot_hold() {
+    let _watch = watchdog(60);
+    for _ in 0..5 {
+        let alone = on_the_only_worker_of(128 << 10, || nested(1_000_000, JoinHandle::wait));
+        let (entered, inside) = mpsc::channel();
+        let waits = small_stacks(2, move || {
+            // Taken by the other worker, whose stack is used up first.
+            let deep = current().spawn_blocking(move || {
+                entered.send(()).expect("the first waits");
+                nested(1_000_000, JoinHandle::wait)
+            });
+            inside.recv().expect("it runs");
+            deep.wait().expect("a value")
+        });
+        let both = waits.wait().expect("a value");
+        assert!(both > alone + alone / 2, "{both}, and {alone} on one stack");
+    }
+}
+
+#[test]
+fn trees_of_waits_deeper_than_all_stacks_come_to_an_end() {
+    /// How many got an error.
+    fn tree(levels: u32) -> u32 {
+        if levels == 0 {
+            return 0;
+        }
+        let below = || current().spawn_blocking(move || tree(levels - 1));
+        let (left, right) = (below(), (levels % 16 == 0).then(below));
+        let both = [Some(left), right].into_iter().flatten();
+        both.map(|handle| match handle.wait() {
+            Ok(errors) => errors,
+            Err(error) => {
+                assert!(error.is_would_deadlock(), "{error}");
+                1
+            }
+        })
+        .sum()
+    }
+    let _watch = watchdog(60);
+    for threads in [2, 4] {
+        let errors = small_stacks(threads, || tree(400)).wait();
+        assert!(errors.expect("a value") > 0);
+    }
+}
+
+#[test]
+fn a_deep_wait_for_what_somebody_outside_brings_is_no_deadlock() {
+    let _watch = watchdog(60);
+    /// Waits at the end for what comes from outside.
+    fn down(levels: u32, told: JoinHandle<u32>, at: mpsc::Sender<()>) -> u32 {
+        if levels == 0 {
+            at.send(()).expect("the test waits");
+            return told.wait().expect("resolved");
+        }
+        let next = current().spawn_blocking(move || down(levels - 1, told, at));
+        next.wait().expect("a value") + 1
+    }
+    let (done, told) = promise();
+    let (at, deep) = mpsc::channel();
+    let waits = small_stacks(2, move || down(8, told, at));
+    deep.recv().expect("it goes down");
+    thread::sleep(Duration::from_millis(20));
+    done.resolve(1).expect("it is awaited");
+    assert_eq!(waits.wait().expect("a value"), 9);
 }
 
 // --- a future that is driven on a worker ------------------------------------------------------

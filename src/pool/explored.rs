@@ -199,6 +199,51 @@ fn shuttle_pool_chained_waits_end_at_the_cap() {
     });
 }
 
+/// Waits for a job that waits for a job, and so on: how many there were, or the error of the last.
+fn nested(pool: &ThreadPool, levels: u32) -> u32 {
+    if levels == 0 {
+        return 0;
+    }
+    let below = pool.clone();
+    let next = pool.spawn_blocking(move || nested(&below, levels - 1));
+    match next.wait() {
+        Ok(deeper) => deeper + 1,
+        Err(error) => {
+            assert!(error.is_would_deadlock(), "{error}");
+            1
+        }
+    }
+}
+
+/// Question: jobs wait for each other, so deep that the stacks of all workers do not hold them:
+/// does one of the waits get an error, whoever has the rest of them on its stack?
+///
+/// Bound: two workers at the cap, two such towers at a time, on the smallest stacks.
+///
+/// Must fail when: the last one to block does not wake those that are stranded; whoever is told its
+/// way out is not woken; nobody is told.
+#[test]
+fn shuttle_pool_waits_deeper_than_all_stacks_end() {
+    explore(60, TimePasses::InIdleness, || {
+        let pool = ThreadPool::builder()
+            .core_threads(2)
+            .max_threads(2)
+            .keep_alive(Duration::from_secs(60))
+            .stack_size(128 << 10)
+            .build()
+            .expect("the sizes are valid");
+        let towers = [0, 1].map(|_| {
+            let at = pool.clone();
+            pool.spawn_blocking(move || nested(&at, 10_000))
+        });
+        for tower in towers {
+            assert!(tower.wait().unwrap() < 10_000);
+        }
+        assert!(elapsed() < STALL, "a wake was lost");
+        assert!(pool.shutdown(Shutdown::Drain).completed);
+    });
+}
+
 /// A thread submits while the pool ends: a job that leaves a handle, one that waits for a job, one
 /// that ends the suspension of a task. All handles resolve; what a job that runs submits is run,
 /// unless the pool `cancels`.

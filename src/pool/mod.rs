@@ -20,8 +20,8 @@
 // woken worker is awaited, `worker` a thread's life, `seat` what others see of a worker, `guard`
 // who looks after one, `home` what tasks see of the pool. `census` and `seal` are its two words.
 // `elastic`, `evidence`, `growth` and `watchdog` decide on threads, `registry` knows the suspended
-// tasks, `stranded` the workers that nobody else can help, `shutdown` and `metrics` are what their
-// names say. Who wakes whom is decided in `crate::idle`.
+// tasks, `stranded` the workers that nobody else can help, `deadlock` those that nobody can help at
+// all, `shutdown` and `metrics` are what their names say. Who wakes whom is decided in `crate::idle`.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod builder;
 mod called;
 mod caller;
 mod census;
+mod deadlock;
 mod elastic;
 mod evidence;
 #[cfg(all(test, shuttle))]

@@ -28,6 +28,7 @@ use crate::pool::LeaseSlot;
 use crate::pool::builder::Settings;
 use crate::pool::called::Called;
 use crate::pool::census::Census;
+use crate::pool::deadlock::Plights;
 use crate::pool::elastic::Limits;
 use crate::pool::growth::{Counts, Ground, Growth};
 use crate::pool::guard::Announce;
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) census: Census,
     pub(super) growth: Growth,
     pub(super) roster: Roster,
+    /// Workers in waits that others would have to end.
+    pub(super) plights: Plights,
     pub(super) outside: Outside,
     pub(super) suspended: Registry,
     /// Running tasks that wait for the pool's end themselves; see [`shutdown`](super::shutdown).
@@ -93,6 +96,7 @@ impl Shared {
             census: Census::new(),
             growth: Growth::new(limits, settings.starter.clone()),
             roster: Roster::new(),
+            plights: Plights::default(),
             outside: Outside::default(),
             suspended: Registry::new(),
             excused: AtomicUsize::new(0),
@@ -244,6 +248,12 @@ impl Shared {
         now.blocked() >= now.present()
             && now.starting() == 0
             && (now.present() >= self.settings.max || self.growth.is_refused())
+    }
+
+    /// Are these `plights` all that there are, of all workers that there can be?
+    pub(super) fn are_all_stuck(&self, plights: usize) -> bool {
+        let now = self.census.now();
+        now.present() == plights && plights >= self.settings.max && self.is_stuck()
     }
 
     /// Wakes the workers that await something of the pool, if nobody else is left to run it.

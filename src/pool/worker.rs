@@ -113,6 +113,8 @@ pub(super) struct Worker {
     blocked: Cell<usize>,
     /// The one of them in which it sleeps until the pool's end, or zero.
     ending: Cell<usize>,
+    /// In the innermost of them its plight is known.
+    is_desperate: Cell<bool>,
     /// The task that the worker took.
     outer: Cell<Option<TaskId>>,
     /// Tasks that run in place on top of it.
@@ -247,6 +249,7 @@ impl Worker {
             nested: Cell::new(0),
             excused: Cell::new(0),
             ending: Cell::new(0),
+            is_desperate: Cell::new(false),
             unstamped: Cell::new(0),
             stamp_every: Cell::new(1),
             stamped: Cell::new(Duration::ZERO),
@@ -331,8 +334,10 @@ impl Worker {
     fn yielded(&self, task: TaskRef) {
         self.outsiders_first.set(true);
         self.local.line_up(task);
-        if let Announce::Later = self.keep_quiet() {
-            self.post_guard();
+        match self.keep_quiet() {
+            Announce::Now => self.shared.after_push(),
+            Announce::Later => self.post_guard(),
+            Announce::Never => {}
         }
     }
 

@@ -2,11 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::time::{Duration, Instant};
 
 use super::awaited::{self, Awaiting, Awaits, is_of_this_thread};
 use super::handle::JoinHandle;
-use super::help::{Help, in_place, is_out_of_reach};
+use super::help::{Help, in_place, is_given_up, is_out_of_reach};
 use crate::base::clock::deadline_after;
 use crate::base::sync::Arc;
 use crate::entered::{self, Parking};
@@ -20,7 +21,9 @@ impl<T> JoinHandle<T> {
     ///
     /// Why there is no value. `is_would_deadlock` when only this very thread could bring the
     /// outcome about: a task of a loop of this thread, a task that waits for itself, or work of a
-    /// pool of one thread whose stack is used up by such waits.
+    /// pool of one thread whose stack is used up by such waits. Also on a worker of a pool that may
+    /// have no more threads, each of which waits like this one, once the stacks of all are used up
+    /// (waits through `block_on` or an await are not seen there: somebody outside might end them).
     ///
     /// # Blocking
     ///
@@ -130,11 +133,14 @@ impl<T> JoinHandle<T> {
             awaited::waited_for(&self.reader);
         }
         let mut is_bound_here = false;
-        parking.wait_until(
+        let root = chain.root.as_ref();
+        parking.wait_for(
+            root.map(|root| root as &dyn Any),
             || {
                 self.reader.watch(parking.waker()) || helper.help(&self.reader) || {
-                    // A pinned task, by the last resort.
-                    is_bound_here = is_of_this_thread(&self.reader, self.reader.origin());
+                    // A pinned task, by the last resort; or what nobody is left to run.
+                    is_bound_here = is_of_this_thread(&self.reader, self.reader.origin())
+                        || root.is_some_and(is_given_up);
                     is_bound_here
                 }
             },

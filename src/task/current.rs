@@ -4,7 +4,7 @@
 //! frame to the one before it. It answers `cancel::is_cancelled()` with one relaxed load and
 //! finds a task that waits for itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
 
 use super::cell::Header;
@@ -102,6 +102,16 @@ pub(crate) fn is_anything_running() -> bool {
     NEWEST
         .try_with(|newest| !newest.get().is_null())
         .unwrap_or(false)
+}
+
+/// All tasks that are running on this thread.
+pub(crate) fn running() -> Vec<TaskId> {
+    let ids = RefCell::new(Vec::new());
+    let _ = find(|task| {
+        ids.borrow_mut().push(task.id);
+        None::<()>
+    });
+    ids.into_inner()
 }
 
 /// The innermost task that is running on this thread.

@@ -82,7 +82,7 @@ pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};
 pub(crate) use block::jobs;
 pub(crate) use cell::{Hold, TaskRef};
 pub(crate) use current::{
-    innermost, is_anything_running, is_cancelled, is_polled_here, is_running_here,
+    innermost, is_anything_running, is_cancelled, is_polled_here, is_running_here, running,
 };
 pub(crate) use make::{
     Spawned, Writer, derived_job, driving_job, future, job, late_job, local, promise, remote,

@@ -6,17 +6,19 @@
 
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::ptr;
 
 use super::Worker;
 use crate::base::sync::atomic::{Ordering, fence};
 use crate::entered;
 use crate::idle::Claim;
+use crate::pool::deadlock::{Plight, WayOut};
 use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
 use crate::pool::seal::Phase;
-use crate::promise::{awaits_work, run_awaited};
-use crate::task::{self, Ended, TaskId, TaskRef};
+use crate::promise::{awaits_work, give_up, run_awaited, run_for_another};
+use crate::task::{self, Ended, Hold, TaskId, TaskRef};
 use crate::timer::{Busy, Timers};
 
 impl Worker {
@@ -124,6 +126,14 @@ impl Worker {
         self.blocked.get() + 1
     }
 
+    /// It is not, or not for sure, in a wait that nobody will end; what it was told to do in that.
+    fn recovers(&self) -> Option<WayOut> {
+        if !self.is_desperate.replace(false) {
+            return None;
+        }
+        self.shared.plights.leave(self.seat.index)
+    }
+
     /// More than half of the stack is used. Told by the address of a local, which lies elsewhere
     /// where AddressSanitizer looks for uses after a return; its scripts turn that off.
     fn is_deep(&self) -> bool {
@@ -178,6 +188,7 @@ impl entered::Worker for Worker {
         if self.resting.get() {
             return;
         }
+        let _ = self.recovers();
         self.blocked.set(self.blocked.get() - 1);
         if self.blocked.get() == 0 {
             self.seat.stranded.withdraw();
@@ -191,9 +202,34 @@ impl entered::Worker for Worker {
             // It has looked itself, and for everything.
             return false;
         }
-        let awaits = !self.resting.get() && !self.is_deep() && awaits_work();
+        let awaits = !self.resting.get() && awaits_work();
         let is_left = || self.shared.is_stuck();
-        self.seat.stranded.look(awaits, is_left) && run_awaited(self.shared.id)
+        let is_left = self.seat.stranded.look(awaits, is_left);
+        is_left && !self.is_deep() && run_awaited(self.shared.id)
+    }
+
+    fn despairs_of(&self, work: &dyn Any) -> bool {
+        let looks_again = match self.recovers() {
+            Some(WayOut::Run(work)) => run_for_another(&work),
+            Some(WayOut::GiveUp(work)) => {
+                give_up(work);
+                true
+            }
+            None => false,
+        };
+        let Some(root) = work.downcast_ref::<Hold>().filter(|_| !looks_again) else {
+            return looks_again;
+        };
+        // Else somebody else might run it.
+        let is_own = root.is_claimed() || root.pool() == Some(self.shared.id);
+        if is_own && self.shared.is_stuck() {
+            self.is_desperate.set(true);
+            let (has_room, waker) = (!self.is_deep(), self.seat.waker.clone());
+            let plight = Plight::new(root.clone(), task::running(), has_room, waker);
+            let are_all = |plights| self.shared.are_all_stuck(plights);
+            self.shared.plights.enter(self.seat.index, plight, are_all);
+        }
+        false
     }
 
     fn has_room(&self) -> bool {
