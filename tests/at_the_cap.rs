@@ -96,9 +96,9 @@ fn waits_that_the_stacks_of_all_workers_cannot_hold_are_an_error() {
     for threads in [2, 3, 5] {
         for wait in [JoinHandle::wait, JoinHandle::wait_helping] {
             for _ in 0..5 {
-                let depth = small_stacks(threads, move || nested(1_000_000, wait)).wait();
+                let depth = small_stacks(threads, move || nested(4_000, wait)).wait();
                 let depth = depth.expect("a value");
-                assert!((5..1_000_000).contains(&depth), "{depth}");
+                assert!((5..4_000).contains(&depth), "{depth}");
             }
         }
     }
@@ -108,13 +108,13 @@ fn waits_that_the_stacks_of_all_workers_cannot_hold_are_an_error() {
 fn a_worker_with_room_goes_on_with_what_the_stack_of_another_cannot_hold() {
     let _watch = watchdog(60);
     for _ in 0..5 {
-        let alone = on_the_only_worker_of(128 << 10, || nested(1_000_000, JoinHandle::wait));
+        let alone = on_the_only_worker_of(128 << 10, || nested(4_000, JoinHandle::wait));
         let (entered, inside) = mpsc::channel();
         let waits = small_stacks(2, move || {
             // Taken by the other worker, whose stack is used up first.
             let deep = current().spawn_blocking(move || {
                 entered.send(()).expect("the first waits");
-                nested(1_000_000, JoinHandle::wait)
+                nested(4_000, JoinHandle::wait)
             });
             inside.recv().expect("it runs");
             deep.wait().expect("a value")
@@ -132,7 +132,7 @@ fn trees_of_waits_deeper_than_all_stacks_come_to_an_end() {
             return 0;
         }
         let below = || current().spawn_blocking(move || tree(levels - 1));
-        let (left, right) = (below(), (levels % 16 == 0).then(below));
+        let (left, right) = (below(), (levels % 250 == 0).then(below));
         let both = [Some(left), right].into_iter().flatten();
         both.map(|handle| match handle.wait() {
             Ok(errors) => errors,
@@ -145,7 +145,7 @@ fn trees_of_waits_deeper_than_all_stacks_come_to_an_end() {
     }
     let _watch = watchdog(60);
     for threads in [2, 4] {
-        let errors = small_stacks(threads, || tree(400)).wait();
+        let errors = small_stacks(threads, || tree(1_000)).wait();
         assert!(errors.expect("a value") > 0);
     }
 }
