@@ -436,12 +436,12 @@ mod tests {
 
     fn hold_up_and_refuse(driver: Arc<Driver>) -> io::Result<()> {
         let (open, opened) = &HELD_UP;
-        let mut open = open.lock().unwrap();
+        let mut open = open.lock().expect("no test panics there");
         if *open {
             return start_thread(driver);
         }
         while !*open {
-            open = opened.wait(open).unwrap();
+            open = opened.wait(open).expect("no test panics there");
         }
         Err(io::ErrorKind::WouldBlock.into())
     }
@@ -526,7 +526,7 @@ mod models {
             match driver.state.lock().thread {
                 Presence::Absent => return false,
                 Presence::Asleep(_) => break,
-                Presence::Awake => {}
+                Presence::Starting | Presence::Awake => {}
             }
             thread::yield_now();
         }
