@@ -77,9 +77,10 @@ pub trait Starter: Send + Sync {
     ) -> io::Result<thread::JoinHandle<()>>;
 }
 
-/// Threads of the operating system.
+/// Threads of the operating system, or of a simulation.
+#[doc(hidden)]
 #[derive(Debug)]
-struct SystemStarter;
+pub struct SystemStarter;
 
 impl Starter for SystemStarter {
     fn start(
@@ -94,26 +95,6 @@ impl Starter for SystemStarter {
             builder = builder.stack_size(bytes);
         }
         builder.spawn(body)
-    }
-}
-
-/// Starts those threads of which `says` is false.
-struct Refuses<F> {
-    says: F,
-    starter: Arc<dyn Starter>,
-}
-
-impl<F: Fn(&str) -> bool + Send + Sync> Starter for Refuses<F> {
-    fn start(
-        &self,
-        name: String,
-        stack: Option<usize>,
-        body: Box<dyn FnOnce() + Send>,
-    ) -> io::Result<thread::JoinHandle<()>> {
-        if (self.says)(&name) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.starter.start(name, stack, body)
     }
 }
 
@@ -247,14 +228,6 @@ impl ThreadPoolBuilder {
     #[doc(hidden)]
     pub fn starter(mut self, starter: Arc<dyn Starter>) -> Self {
         self.starter = starter;
-        self
-    }
-
-    /// Lets a test refuse some of the threads that would start, by their names.
-    #[doc(hidden)]
-    pub fn refuse(mut self, says: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        let starter = self.starter;
-        self.starter = Arc::new(Refuses { says, starter });
         self
     }
 

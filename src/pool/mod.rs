@@ -71,9 +71,9 @@ use home::{Door, Nowhere, Pinned};
 use seal::Phase;
 use shared::{Refusal, Shared};
 
-#[doc(hidden)]
-pub use builder::Starter;
 pub use builder::ThreadPoolBuilder;
+#[doc(hidden)]
+pub use builder::{Starter, SystemStarter};
 pub use metrics::PoolMetrics;
 pub use shutdown::{Shutdown, ShutdownReport, StuckTask};
 

@@ -14,12 +14,15 @@
 //! have to run what they wait for.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
-use portage::pool::{Shutdown, ThreadPoolBuilder};
+use portage::pool::{Shutdown, Starter, SystemStarter, ThreadPoolBuilder};
 use portage::promise::CancelHandle;
 use portage::time::{sleep, yield_now};
 use portage::{Job, JoinError, JoinHandle, Promise, ThreadPool, block_on, promise};
@@ -86,6 +89,28 @@ pub fn play(bytes: &mut Bytes<'_>, nap: fn(Duration)) {
     program.end();
 }
 
+/// Starts a thread unless it `says` so.
+struct Refuses<F>(F);
+
+fn refuses(says: impl Fn() -> bool + Send + Sync + 'static) -> Arc<dyn Starter> {
+    Arc::new(Refuses(says))
+}
+
+impl<F: Fn() -> bool + Send + Sync> Starter for Refuses<F> {
+    fn start(
+        &self,
+        name: String,
+        stack: Option<usize>,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let Self(says) = self;
+        match says() {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => SystemStarter.start(name, stack, body),
+        }
+    }
+}
+
 /// Threads that fail at their start, or that the system refuses; most pools have none.
 fn faulty(builder: ThreadPoolBuilder, which: usize) -> (ThreadPoolBuilder, bool) {
     let (kind, which) = (which % 8, which / 8);
@@ -96,12 +121,16 @@ fn faulty(builder: ThreadPoolBuilder, which: usize) -> (ThreadPoolBuilder, bool)
         }
     };
     let builder = match kind {
-        4 => builder
-            .on_thread_start(fails)
-            .refuse(move |_| asked.fetch_add(1, Ordering::Relaxed) % 3 == 1),
+        4 => builder.on_thread_start(fails).starter(refuses(move || {
+            asked.fetch_add(1, Ordering::Relaxed) % 3 == 1
+        })),
         5 => builder.on_thread_start(fails),
-        6 => builder.refuse(move |_| which >> (asked.fetch_add(1, Ordering::Relaxed) % 5) & 1 == 1),
-        7 => builder.refuse(move |_| asked.fetch_add(1, Ordering::Relaxed) >= which % 4),
+        6 => builder.starter(refuses(move || {
+            which >> (asked.fetch_add(1, Ordering::Relaxed) % 5) & 1 == 1
+        })),
+        7 => builder.starter(refuses(move || {
+            asked.fetch_add(1, Ordering::Relaxed) >= which % 4
+        })),
         _ => return (builder, false),
     };
     (builder, true)
