@@ -346,6 +346,33 @@ fn a_task_that_another_thread_wakes_goes_on_however_deep() {
     }
 }
 
+#[test]
+fn a_task_that_nobody_can_wake_is_lost_though_the_worker_that_would_find_out_waits_for_it() {
+    let _watch = watchdog(20);
+    let lost =
+        |outcome: Result<(), portage::JoinError>| outcome.is_err_and(|error| error.is_lost());
+    let both = on_the_only_worker(move || {
+        let task = || current().spawn(std::future::pending::<()>());
+        let nested = current().spawn(async move { task().await });
+        let nested = lost(nested.wait().expect("a value"));
+        nested && lost(task().wait()) && lost(block_on(task()))
+    });
+    assert!(both);
+    // Its last waker goes while it is waited for.
+    let (send, receive) = mpsc::channel();
+    let pool = pool(1);
+    let waits = pool.spawn_blocking(move || {
+        let task = current().spawn(poll_fn(move |cx| {
+            let _ = send.send(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
+        lost(task.wait())
+    });
+    drop(receive.recv().expect("it is polled"));
+    drop(receive);
+    assert!(waits.wait().expect("a value"));
+}
+
 // --- more workers than one --------------------------------------------------------------------
 
 #[test]

@@ -585,13 +585,13 @@ impl Hold {
 
     /// Runs the work right here if nobody has claimed it; true if it did.
     pub(crate) fn run_here(&self) -> bool {
-        if !self.header().word.turn(Snapshot::claim_unstarted) {
-            return false;
+        let leaves = run::leaves(self.header());
+        let claims = self.header().word.turn(|now| now.claim_unstarted(leaves));
+        if claims {
+            // SAFETY: the turn has added a driver, for us (invariant 1).
+            run::run_claimed(unsafe { TaskRef::from_raw(self.0) });
         }
-        // SAFETY: the turn has added a driver, for us (invariant 1).
-        let task = unsafe { TaskRef::from_raw(self.0) };
-        run::run_claimed(task);
-        true
+        claims
     }
 
     /// From now on the reader's waker is also called when the task is scheduled.

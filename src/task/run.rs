@@ -12,7 +12,9 @@ use super::end::{self, Placed, end, finish, place};
 use super::runner::Runner;
 use super::schedule::WakeKind;
 use super::side::Side;
-use super::state::{Claim, HELPED, RUNNING, Release, STARTED, SUSPENDED, Snapshot, Suspend, Wake};
+use super::state::{
+    Claim, HELPED, RUNNING, Release, STALE, STARTED, SUSPENDED, Snapshot, Suspend, Wake,
+};
 use super::typed::Typed;
 use super::unhandled;
 use super::waker;
@@ -112,6 +114,15 @@ pub(super) fn help(hold: &Hold) -> bool {
         schedule(again, WakeKind::Yielded);
     }
     true
+}
+
+/// What a helper leaves in the queue from which it does not take the task: of a job nothing that
+/// matters, and what is bound to a thread may find its queue only once it runs.
+pub(super) fn leaves(header: &Header) -> u64 {
+    match header.vtable.is_job || header.vtable.is_far != (false, false) {
+        true => 0,
+        false => STALE,
+    }
 }
 
 /// Polls a suspended future that nobody has woken.
@@ -350,7 +361,7 @@ fn suspend(task: TaskRef) -> Option<TaskRef> {
             drop(task);
         }
         // SAFETY: RUNNING is still ours, and the future is in its place.
-        Suspend::Abort => unsafe { abort(header, Family::Cancelled) },
+        Suspend::Abort(family) => unsafe { abort(header, family) },
     }
     None
 }

@@ -109,8 +109,8 @@ pub(super) enum Suspend {
     Again,
     /// It was woken meanwhile, and a queue has it: let go of it.
     Queued,
-    /// It was cancelled meanwhile: drop it and publish.
-    Abort,
+    /// It was cancelled meanwhile, or nobody can wake it: drop it and publish this family.
+    Abort(Family),
 }
 
 /// Duty of a waker.
@@ -309,10 +309,11 @@ impl Snapshot {
         }
     }
 
-    /// A joiner asks for work that nobody has started; on success it drives.
-    pub(super) fn claim_unstarted(self) -> (bool, Option<Self>) {
+    /// A joiner asks for work that nobody has started; on success it drives. `leaves` is what it
+    /// leaves behind: [`STALE`], if a queue has a future.
+    pub(super) fn claim_unstarted(self, leaves: u64) -> (bool, Option<Self>) {
         if self.is_unclaimed() && self.drivers() > 0 {
-            let next = self.with(STARTED | RUNNING).without(SCHEDULED);
+            let next = self.with(STARTED | RUNNING | leaves).without(SCHEDULED);
             return (true, Some(next.driver_added()));
         }
         (false, None)
@@ -348,7 +349,7 @@ impl Snapshot {
     #[inline]
     pub(super) fn suspend(self) -> (Suspend, Option<Self>) {
         if self.has(CANCEL) {
-            return (Suspend::Abort, Some(self));
+            return (Suspend::Abort(Family::Cancelled), Some(self));
         }
         let next = self.without(RUNNING);
         if self.has(SCHEDULED) {
@@ -359,6 +360,8 @@ impl Snapshot {
         }
         match self.drivers() {
             0 | 1 => (Suspend::Idle, Some(next)),
+            // The runner's, and that of an entry which does nothing.
+            2 if self.has(STALE) => (Suspend::Abort(Family::Lost), Some(self)),
             // A count that stays as it is leaves the other change to be made.
             DRIVERS_MAX => (Suspend::Gone, Some(next)),
             _ => (Suspend::Gone, Some(Self(next.0 - DRIVER))),
@@ -594,6 +597,10 @@ impl Snapshot {
     pub(super) fn driver_gone(self) -> (Release, Option<Self>) {
         match self.drivers() {
             DRIVERS_MAX => return (Release::Nothing, None),
+            2 if self.has(STALE) && self.is_idle_future() => {
+                let next = self.with(SCHEDULED | ORPHAN).without(STALE);
+                return (Release::Orphan, Some(next));
+            }
             2.. => return (Release::Nothing, Some(Self(self.0 - DRIVER))),
             _ => {}
         }
@@ -666,28 +673,15 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[rustfmt::skip]
         const NAMES: [(u64, &str); 21] = [
-            (STARTED, "started"),
-            (PREVENTED, "prevented"),
-            (RUNNING, "running"),
-            (SCHEDULED, "scheduled"),
-            (DONE, "done"),
-            (CANCEL, "cancel"),
-            (WATCHED, "watched"),
-            (HANDLE, "handle"),
-            (TAKEN, "taken"),
-            (REPORTED, "reported"),
-            (SUSPENDED, "suspended"),
-            (OUTPUT, "output"),
-            (WORK, "work"),
-            (ORPHAN, "orphan"),
-            (FUTURE, "future"),
-            (LATE, "late"),
-            (SOURCE, "source"),
-            (HELPED, "helped"),
-            (WAITS, "waits"),
-            (LENT, "lent"),
-            (STALE, "stale"),
+            (STARTED, "started"), (PREVENTED, "prevented"), (RUNNING, "running"),
+            (SCHEDULED, "scheduled"), (DONE, "done"), (CANCEL, "cancel"),
+            (WATCHED, "watched"), (HANDLE, "handle"), (TAKEN, "taken"),
+            (REPORTED, "reported"), (SUSPENDED, "suspended"), (OUTPUT, "output"),
+            (WORK, "work"), (ORPHAN, "orphan"), (FUTURE, "future"),
+            (LATE, "late"), (SOURCE, "source"), (HELPED, "helped"),
+            (WAITS, "waits"), (LENT, "lent"), (STALE, "stale"),
         ];
         let mut set = f.debug_set();
         for (_, name) in NAMES.iter().filter(|(bit, _)| self.has(*bit)) {

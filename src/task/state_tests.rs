@@ -37,7 +37,7 @@ fn a_job_is_claimed_once() {
     assert_eq!(born.claim().0, Claim::Start);
     let running = after(born.claim());
     assert_eq!(running.claim(), (Claim::Nothing, None));
-    assert!(!running.claim_unstarted().0);
+    assert!(!running.claim_unstarted(0).0);
     assert_eq!(running.stop(true).0, Stop::Notify);
 }
 
@@ -133,6 +133,24 @@ fn a_wake_stands_for_the_entry_that_a_helper_has_left() {
     assert_eq!(helped.refuse(true).1, Some(helped.without(STALE)));
     assert_eq!(helped.without(STALE).wake(false, false).0, Wake::Nothing);
     assert_eq!(left.without(STALE).wake(false, false).0, Wake::Push);
+}
+
+#[test]
+fn what_only_the_entry_drives_that_a_helper_has_left_is_lost() {
+    let running = after(Snapshot::born(TASK).claim_unstarted(STALE));
+    assert_eq!(running.suspend(), (Suspend::Abort(Family::Lost), None));
+    // With a waker, which then goes.
+    let idle = after(running.driver_added().suspend());
+    assert!(idle.is_idle_future() && idle.has(STALE));
+    let (duty, orphan) = idle.driver_gone();
+    assert_eq!((duty, orphan.unwrap().drivers()), (Release::Orphan, 2));
+    let (claim, lost) = orphan.unwrap().claim_again();
+    assert_eq!(claim, Claim::Abort(Family::Lost));
+    assert_eq!(lost.unwrap().drivers(), 3);
+    // The entry was taken before.
+    let alone = after(idle.claim()).driver_gone();
+    assert_eq!(alone.0, Release::Nothing);
+    assert_eq!(after(alone).driver_gone().0, Release::Orphan);
 }
 
 #[test]
