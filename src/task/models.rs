@@ -496,7 +496,9 @@ fn loom_task_a_wake_finds_the_entry_that_a_helper_left() {
         let waker = take();
         let waking = thread::spawn(move || waker.wake());
         let theirs = queue.clone();
-        let worker = thread::spawn(move || drop(theirs.run_all()));
+        let worker = thread::spawn(move || {
+            let _ = theirs.run_all();
+        });
         let parking = Parking::current();
         parking.wait_until(
             || reader.watch(parking.waker()) || helper.help() && reader.is_finished(),
