@@ -84,7 +84,7 @@ fn a_wait_that_the_stack_of_the_only_worker_cannot_hold_is_an_error() {
 fn small_stacks<T: Send + 'static>(
     threads: usize,
     job: impl FnOnce() -> T + Send + 'static,
-) -> portage::JoinHandle<T> {
+) -> JoinHandle<T> {
     let builder = ThreadPool::builder().core_threads(threads);
     let builder = builder.max_threads(threads).stack_size(128 << 10);
     builder.build().expect("legal sizes").spawn_blocking(job)
