@@ -631,11 +631,14 @@ impl Executor for ThreadPool {
     /// the next one not there.
     fn keep_open(&self) -> KeptOpen {
         let shared = self.shared();
+        if shared.is_left_behind() {
+            return KeptOpen::by_nobody();
+        }
         let caller = Caller::of(shared);
         caller.count_submitted(shared, 1);
         // Ordering: whoever looks for the end after this sees the count, or is seen here.
         fence(Ordering::SeqCst);
-        if shared.seal.may_run() && !shared.is_left_behind() {
+        if shared.seal.may_run() {
             return KeptOpen::by(shared.clone());
         }
         caller.uncount_submitted(shared);
