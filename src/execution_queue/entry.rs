@@ -5,7 +5,7 @@
 use crate::base::contain::{contain, discard, message};
 use crate::base::sync::Arc;
 use crate::error::SubmitError;
-use crate::executor::{Executor, Job, KeptOpen};
+use crate::executor::{Executor, Job};
 use crate::pool::ThreadPool;
 use crate::task::{Hold, report_failure};
 
@@ -15,8 +15,6 @@ pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) hold: Hold,
     pub(super) executor: Option<Arc<dyn Executor>>,
-    /// What keeps its executor from ending before it is handed over.
-    pub(super) kept: Option<KeptOpen>,
 }
 
 impl Entry {
@@ -26,11 +24,8 @@ impl Entry {
             job,
             hold,
             executor,
-            kept,
             ..
         } = self;
-        // Until the executor has answered.
-        let _kept = kept;
         // Cancelled at this moment: it ends by itself.
         if !job.unassign() {
             return Ok(());

@@ -95,6 +95,37 @@ fn shuttle_queue_adders_hand_over_for_each_other() {
     });
 }
 
+/// Question: a job ends the pool itself, with others behind it that were just added: does it wait for
+/// what waits for its own end?
+///
+/// Bound: two workers, one slot, two adders; the job comes first, or behind one that ends.
+///
+/// Must fail when: what was kept open for a job of the line is not let go once that job has to wait
+/// for the end of another one.
+#[test]
+fn shuttle_queue_job_ends_the_pool_of_those_behind_it() {
+    explore(1_500, TimePasses::InIdleness, || {
+        let pool = pool(2);
+        let queue = queue(&pool, 8, 1);
+        let first = queue.add_task(|| 0).unwrap();
+        let own = pool.clone();
+        let ends = queue.add_task(move || own.shutdown(Shutdown::Drain).completed);
+        let at = queue.clone();
+        let other = thread::spawn(move || at.add_task(|| 1).map(JoinHandle::wait));
+        let last = queue.add_task(|| 2).map(JoinHandle::wait);
+        assert_eq!(first.wait().unwrap(), 0);
+        assert!(ends.unwrap().wait().unwrap());
+        for outcome in [last, join(other).unwrap()] {
+            match outcome {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => assert!(error.is_shut_down(), "{error}"),
+                Err(error) => assert!(error.is_shut_down(), "{error}"),
+            }
+        }
+        assert!(pool.shutdown(Shutdown::Drain).completed);
+    });
+}
+
 /// Question: jobs are cancelled, and others wait for room, while the pool drains: does every handle
 /// resolve, every adder go on, and the pool end?
 ///

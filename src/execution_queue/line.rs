@@ -77,6 +77,8 @@ struct State {
     waits: Vec<(u64, Vec<u64>)>,
     /// Executors that wait for the hand-over by the job of this ticket.
     kept: Vec<(u64, KeptOpen)>,
+    /// Those that wait for it by whoever is at it, until no more is to be expected of that.
+    open: Vec<KeptOpen>,
 }
 
 /// Who waits for room.
@@ -252,7 +254,6 @@ impl Shared {
             job: Job::from_task(task),
             hold,
             executor,
-            kept: None,
         }
     }
 
@@ -339,7 +340,11 @@ impl Shared {
     pub(super) fn hand_over(&self, own: Option<u64>) -> Result<(), SubmitError> {
         let mut answer = Ok(());
         let mut left = own;
-        while let Some(entry) = self.next_to_start() {
+        let over = loop {
+            let entry = match self.next_to_start() {
+                Ok(entry) => entry,
+                Err(over) => break over,
+            };
             let ticket = entry.ticket;
             let is_own = own == Some(ticket);
             let refused = entry.offer(is_own).err();
@@ -360,15 +365,29 @@ impl Shared {
                 }
                 None => {}
             }
-        }
+        };
+        drop(over);
         if let Some(ticket) = left {
             self.keep_open_for(ticket);
         }
         answer
     }
 
-    fn next_to_start(&self) -> Option<Entry> {
+    /// The next job to hand over; else what need not be kept open any more.
+    fn next_to_start(&self) -> Result<Entry, Vec<KeptOpen>> {
         let mut state = self.state.lock();
+        if let Some(entry) = self.take_first(&mut state) {
+            return Ok(entry);
+        }
+        let is_over = state.line.is_empty() || self.is_settled(&state);
+        Err(if is_over {
+            std::mem::take(&mut state.open)
+        } else {
+            Vec::new()
+        })
+    }
+
+    fn take_first(&self, state: &mut State) -> Option<Entry> {
         if state.slots.len() >= self.concurrency {
             return None;
         }
@@ -477,9 +496,10 @@ impl Shared {
         contained_drop(executor);
         {
             let mut state = self.state.lock();
-            let turn = state.held.get(&ticket).copied();
-            if let Some(entry) = turn.and_then(|turn| state.line.get_mut(&turn)) {
-                entry.kept = late.take();
+            let turn = state.held.get(&ticket);
+            let is_in_line = turn.is_some_and(|turn| state.line.contains_key(turn));
+            if is_in_line && !self.is_settled(&state) {
+                state.open.extend(late.take());
             }
         }
         drop(late);
