@@ -332,7 +332,6 @@ impl Snapshot {
         }
     }
 
-    /// A queue's entry is gone, for which no wake stood.
     fn entry_gone(self) -> Option<Self> {
         self.has(STALE).then(|| self.without(STALE))
     }

@@ -138,7 +138,10 @@ fn a_wake_stands_for_the_entry_that_a_helper_has_left() {
 #[test]
 fn what_only_the_entry_drives_that_a_helper_has_left_is_lost() {
     let running = after(Snapshot::born(TASK).claim_unstarted(STALE));
-    assert_eq!(running.suspend(), (Suspend::Abort(Family::Lost), None));
+    assert_eq!(
+        running.suspend(),
+        (Suspend::Abort(Family::Lost), Some(running))
+    );
     // With a waker, which then goes.
     let idle = after(running.driver_added().suspend());
     assert!(idle.is_idle_future() && idle.has(STALE));
