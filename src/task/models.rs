@@ -68,7 +68,7 @@ impl Schedule for Lone {
         self.0.schedule(task, kind);
     }
     fn home(&self) -> Home {
-        self.0.home()
+        Schedule::home(&*self.0)
     }
 }
 
