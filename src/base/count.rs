@@ -67,7 +67,8 @@ impl Count {
     /// The sum, after which nobody counts who has not seen what the caller did before.
     pub(crate) fn settle(&self) -> u64 {
         // Ordering: a move of nothing, and not a load: whoever counts later has this move, or one
-        // after it, to start from. So Release pairs with `add_to` without a fence there.
+        // after it, to start from. So Release (or a fence of the caller) pairs with `add_to`,
+        // without a fence there.
         let settled = self
             .0
             .iter()

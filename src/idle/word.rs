@@ -122,7 +122,8 @@ impl Word {
 
     pub(super) fn load(&self) -> Snapshot {
         // Ordering: Acquire pairs with the AcqRel of `change`: who sees its bit cleared sees
-        // what the one who claimed it did before.
+        // what the one who claimed it did before. No model needs it, as what a claim is for lies
+        // in queues, which order themselves.
         Snapshot(self.0.load(Ordering::Acquire))
     }
 

@@ -332,8 +332,8 @@ mod models {
     ///
     /// Bound: one pusher from outside, one taker, one sealer that looks once; three preemptions.
     ///
-    /// Must fail when: the second look only reads the count; it is not Release, or the counting is
-    /// not Acquire; the taker runs the job without a look at the phase.
+    /// Must fail when: the second look only reads the count; the counting is not Acquire; the taker
+    /// runs the job without a look at the phase.
     #[test]
     fn loom_pool_no_drain_ends_under_a_job_that_runs() {
         let mut model = loom::model::Builder::new();

@@ -555,28 +555,33 @@ fn loom_task_the_last_of_a_block_frees_it() {
 ///
 /// Bound: two jobs, one worker, one that takes once; every interleaving.
 ///
-/// Must fail when: `put` or `replace` is not Release; `take` or `replace` is not Acquire; a taker
-/// leaves what it takes.
+/// Must fail when: `put` or `replace` is not Release; `take` is not Acquire, or leaves what it
+/// takes.
 #[test]
 fn loom_task_a_place_hands_each_task_to_one() {
     loom::model(|| {
         let (place, runs) = (Arc::new(Place::new()), Tracked::new(AtomicUsize::new(0)));
-        let data = Tracked::new(AtomicUsize::new(0));
         let make = || {
-            let (runs, data) = (runs.clone(), data.clone());
+            let data = Tracked::new(AtomicUsize::new(0));
+            let (runs, written) = (runs.clone(), data.clone());
             let (task, reader) = job(Spawned::here(), Queue::new(), None, move || {
-                assert!(data.load(Ordering::Relaxed) > 0, "run before it was woken");
+                assert_eq!(
+                    written.load(Ordering::Relaxed),
+                    1,
+                    "run before it was woken"
+                );
                 runs.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             });
             drop(reader);
-            task
+            (task, data)
         };
-        let (first, second) = (make(), make());
+        let ((first, one), (second, two)) = (make(), make());
         let at = place.clone();
         let taker = thread::spawn(move || at.take().map(TaskRef::run));
-        data.store(1, Ordering::Relaxed);
+        one.store(1, Ordering::Relaxed);
         place.put(first);
+        two.store(1, Ordering::Relaxed);
         if let Some(displaced) = place.replace(second) {
             displaced.run();
         }
