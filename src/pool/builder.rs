@@ -216,7 +216,8 @@ impl ThreadPoolBuilder {
 
     /// Sets a hook that every thread runs last, with its index.
     ///
-    /// A panic in it is contained.
+    /// A panic in it is contained. The thread counts towards [`max_threads`](Self::max_threads) until
+    /// it has ended.
     ///
     /// Default: none.
     pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
