@@ -636,6 +636,10 @@ impl Executor for ThreadPool {
         }
         let caller = Caller::of(shared);
         caller.count_submitted(shared, 1);
+        // What a worker runs has not ended, and the pool neither.
+        if matches!(caller, Caller::Worker(_)) {
+            return KeptOpen::by(shared.clone());
+        }
         // Ordering: whoever looks for the end after this sees the count, or is seen here.
         fence(Ordering::SeqCst);
         if shared.seal.may_run() {
