@@ -4,6 +4,7 @@
 //! cargo bench -p portage-benches                  every row, quick: a few minutes
 //! cargo bench -p portage-benches -- --full        more and longer rounds
 //! cargo bench -p portage-benches -- 1 4 12        some rows
+//! cargo bench -p portage-benches -- mixed-bounds  how far anybody could get in a row
 //! cargo bench -p portage-benches -- --report      all, and refreshes benches/RESULTS.{md,json}
 //! ```
 //!
@@ -171,15 +172,16 @@ pub fn run() -> ExitCode {
         }
     }
     let effort = if full { Effort::FULL } else { Effort::QUICK };
-    let is_wanted = |scenario: &Scenario| {
+    let is_named = |scenario: &&Scenario| wanted.iter().any(|name| name == scenario.name);
+    let is_wanted = |scenario: &&Scenario| {
         let chosen = |check: &Check| wanted.contains(&check.row.to_string());
-        let named = wanted.iter().any(|name| name == scenario.name);
-        wanted.is_empty() || named || scenario.checks.iter().any(chosen)
+        wanted.is_empty() || is_named(scenario) || scenario.checks.iter().any(chosen)
     };
+    let bounds = rows::BOUNDS.iter().filter(is_named);
     let share = system::share();
     let mut lines = Vec::new();
     let mut runs = Vec::new();
-    for scenario in rows::ALL.iter().filter(|scenario| is_wanted(scenario)) {
+    for scenario in rows::ALL.iter().filter(is_wanted).chain(bounds) {
         eprintln!("{} ...", scenario.name);
         let run = stage::run(scenario, effort);
         lines.extend(verdict::lines(scenario, &run));

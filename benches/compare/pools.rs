@@ -1,7 +1,7 @@
 //! The pools that are compared, behind one small trait.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 
 use futures::executor::block_on;
@@ -67,6 +67,24 @@ impl Portage {
         };
         Self(builder.build().expect("a valid size"))
     }
+
+    /// With so many threads that stay, and as many as it likes beside them.
+    pub fn with_core(core: Option<usize>) -> Self {
+        let builder = portage::ThreadPool::builder();
+        let builder = match core {
+            Some(core) => builder.core_threads(core),
+            None => builder,
+        };
+        Self(builder.build().expect("a valid size"))
+    }
+}
+
+/// A name and a size: `portage 4`.
+pub fn sized(name: &str) -> (&str, Option<usize>) {
+    match name.rsplit_once(' ') {
+        Some((pool, size)) => size.parse().map_or((name, None), |size| (pool, Some(size))),
+        None => (name, None),
+    }
 }
 
 impl Pool for Portage {
@@ -91,11 +109,20 @@ impl Pool for Portage {
 pub struct TokioBlocking(pub Arc<tokio::runtime::Runtime>);
 
 pub fn tokio_runtime(threads: Option<usize>) -> Arc<tokio::runtime::Runtime> {
+    tokio_runtime_with(threads, threads)
+}
+
+/// A runtime with so many threads for tasks, and so many for blocking calls.
+pub fn tokio_runtime_with(
+    tasks: Option<usize>,
+    blocking: Option<usize>,
+) -> Arc<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder
-            .worker_threads(threads)
-            .max_blocking_threads(threads);
+    if let Some(threads) = tasks {
+        builder.worker_threads(threads);
+    }
+    if let Some(threads) = blocking {
+        builder.max_blocking_threads(threads);
     }
     Arc::new(builder.enable_all().build().expect("a runtime starts"))
 }
@@ -132,6 +159,65 @@ impl Pool for TokioSpawn {
     fn call(&self) {
         let handle = self.0.spawn(async {});
         self.0.block_on(handle).expect("it runs");
+    }
+}
+
+/// Threads that stand by, each for one job at a time: no queue, no growth, one wake, no more.
+///
+/// No pool, for somebody must know how many it takes; a bound for those who do not.
+#[derive(Clone)]
+pub struct Threads(Arc<[Standing]>);
+
+struct Standing {
+    place: Arc<(AtomicBool, Mutex<Option<Work>>)>,
+    thread: Thread,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+impl Threads {
+    pub fn new(count: usize) -> Self {
+        let standing = (0..count).map(|_| {
+            let place = Arc::new((AtomicBool::new(false), Mutex::new(None::<Work>)));
+            // It goes with the last handle.
+            let seen = Arc::downgrade(&place);
+            let body = move || {
+                while let Some(place) = seen.upgrade() {
+                    let work = place.1.lock().expect("nobody panics").take();
+                    let Some(work) = work else {
+                        drop(place);
+                        std::thread::park();
+                        continue;
+                    };
+                    work();
+                    place.0.store(false, Ordering::Release);
+                }
+            };
+            let thread = std::thread::spawn(body).thread().clone();
+            Standing { place, thread }
+        });
+        Self(standing.collect())
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.place = Arc::default();
+        self.thread.unpark();
+    }
+}
+
+impl Pool for Threads {
+    fn execute(&self, job: impl FnOnce() + Send + 'static) {
+        let free = |standing: &&Standing| !standing.place.0.swap(true, Ordering::AcqRel);
+        let standing = loop {
+            if let Some(standing) = self.0.iter().find(free) {
+                break standing;
+            }
+            std::thread::yield_now();
+        };
+        *standing.place.1.lock().expect("nobody panics") = Some(Box::new(job));
+        standing.thread.unpark();
     }
 }
 

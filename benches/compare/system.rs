@@ -46,3 +46,11 @@ pub fn share() -> f64 {
 pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
+
+/// Has the kernel wake this thread within microseconds of its deadlines, which else come up to
+/// fifty too late: a sleep of 200 us would take 275.
+pub fn sharpen_deadlines() {
+    // SAFETY: a number for the calling thread; Errors: none that matter, its deadlines are late.
+    #[cfg(target_os = "linux")]
+    let _ = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_usize) };
+}

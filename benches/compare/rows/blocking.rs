@@ -1,14 +1,12 @@
-//! Rows 9 to 11: jobs that sleep, jobs that compute, and both mixed, at the pools' own sizes.
+//! Rows 9 and 10: jobs that sleep, and jobs that compute, at the pools' own sizes.
 //!
 //! Each round begins with a new pool, because what is compared is how it grows.
 
 use std::hint::black_box;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{histogram, percentiles};
-use crate::pools::{Gate, Pool, Portage, TokioBlocking, tokio_runtime};
-use crate::{Check, Contender, Effort, Sample, Scenario, system};
+use crate::pools::{Gate, Pool, Portage, Threads, TokioBlocking, sized, tokio_runtime_with};
+use crate::{Check, Contender, Sample, Scenario, system};
 
 const CONTENDERS: &[&str] = &["portage", "tokio"];
 const TOKIO: &[&str] = &["tokio"];
@@ -60,29 +58,8 @@ pub const SHORT_CPU: Scenario = Scenario {
     ],
 };
 
-pub const MIXED: Scenario = Scenario {
-    name: "mixed",
-    contenders: CONTENDERS,
-    enter: mixed,
-    checks: &[
-        Check::ratio(
-            11,
-            "1 % sleep 5 ms, the rest 10 us, 3 000/s: wait",
-            "p99_us",
-            TOKIO,
-            1.0,
-        ),
-        Check::count(
-            11,
-            "1 % sleep 5 ms, the rest 10 us, 3 000/s",
-            "threads_above_core",
-            2.0,
-        ),
-    ],
-};
-
 /// About so many microseconds of one CPU, whoever else runs.
-fn compute(microseconds: u64) {
+pub(super) fn compute(microseconds: u64) {
     let mut x = microseconds;
     for _ in 0..microseconds * 700 {
         x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
@@ -90,15 +67,19 @@ fn compute(microseconds: u64) {
     black_box(x);
 }
 
+/// Threads that stand by where one looks how soon a thread can begin at all.
+const STANDING: usize = 8;
+
 /// Makes a new pool for `round`, and tells how many threads it had at the end.
-fn on_a_new_pool(
+pub(super) fn on_a_new_pool(
     name: &str,
     mut round: impl FnMut(&dyn Fn(Job)) -> Sample + 'static,
 ) -> Box<dyn Contender> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let (name, size) = sized(name);
     if name == "portage" {
         return Box::new(move || {
-            let pool = Portage::new(None);
+            let pool = Portage::with_core(size);
             let sample = round(&|job| pool.execute(job));
             let metrics = pool.0.metrics();
             pool.0.shutdown(portage::pool::Shutdown::Drain);
@@ -108,8 +89,14 @@ fn on_a_new_pool(
                 .and("threads_above_core", above as f64)
         });
     }
+    if name == "threads" {
+        return Box::new(move || {
+            let threads = Threads::new(STANDING);
+            round(&|job| threads.execute(job))
+        });
+    }
     Box::new(move || {
-        let runtime = tokio_runtime(None);
+        let runtime = tokio_runtime_with(None, size);
         let before = system::threads();
         let pool = TokioBlocking(runtime);
         let sample = round(&|job| pool.execute(job));
@@ -118,7 +105,7 @@ fn on_a_new_pool(
     })
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 fn burst(name: &str, count: usize, work: fn()) -> Box<dyn Contender> {
     on_a_new_pool(name, move |execute| {
@@ -133,35 +120,5 @@ fn burst(name: &str, count: usize, work: fn()) -> Box<dyn Contender> {
         }
         gate.wait();
         Sample::of("ms", start.elapsed().as_secs_f64() * 1e3)
-    })
-}
-
-/// Arrivals at a fixed rate; the wait of each counts from when it was due.
-fn mixed(name: &str, effort: Effort) -> Box<dyn Contender> {
-    let arrivals = 900 * effort.scale;
-    let interval = Duration::from_secs(1) / 3_000;
-    on_a_new_pool(name, move |execute| {
-        let waits = Arc::new(Mutex::new(histogram()));
-        let gate = Gate::new(arrivals);
-        let start = Instant::now();
-        for n in 0..arrivals {
-            let due = start + interval * n as u32;
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let (waits, gate) = (waits.clone(), gate.clone());
-            execute(Box::new(move || {
-                let wait = due.elapsed().as_nanos() as u64;
-                if let Ok(mut waits) = waits.lock() {
-                    waits.saturating_record(wait);
-                }
-                match n % 100 {
-                    50 => std::thread::sleep(Duration::from_millis(5)),
-                    _ => compute(10),
-                }
-                gate.pass();
-            }));
-        }
-        gate.wait();
-        let waits = waits.lock().expect("nobody panicked");
-        percentiles(&waits)
     })
 }

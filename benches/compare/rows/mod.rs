@@ -6,6 +6,7 @@ mod context;
 mod fire_and_forget;
 mod lane;
 mod memory;
+mod mixed;
 mod promise;
 mod round_trip;
 pub mod scaling;
@@ -35,7 +36,7 @@ pub const ALL: &[Scenario] = &[
     blocking::SLEEPERS_30,
     blocking::LONG_CPU,
     blocking::SHORT_CPU,
-    blocking::MIXED,
+    mixed::MIXED,
     tasks::SPAWN_AND_JOIN,
     tasks::PING_PONG,
     tasks::YIELD,
@@ -52,6 +53,9 @@ pub const ALL: &[Scenario] = &[
     scaling::PRODUCERS,
     scaling::BURST,
 ];
+
+/// What is performed only where it is asked for by its name: how far anybody could get.
+pub const BOUNDS: &[Scenario] = &[mixed::BOUNDS, service::BOUNDS];
 
 /// Nanoseconds that `work` takes, for each of `count`.
 fn nanoseconds_each(count: usize, work: impl FnOnce()) -> f64 {

@@ -2,7 +2,9 @@
 //!
 //! The clients speak as much HTTP/1.1 over loopback as they need. They keep a fixed rate: a request
 //! is due whether or not the last one was answered in time, and its latency counts from when it
-//! was due.
+//! was due or, if that is later, from when the client's alarm went off: how late an alarm is, the
+//! machine decides, for both sides alike. The first requests of a connection do not count, for the
+//! service sets it up meanwhile; the rest are so many that twenty lie above the 99th of 100.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,12 +14,21 @@ use axum::Router;
 use axum::routing::get;
 
 use super::{histogram, percentiles};
-use crate::pools::{Portage, tokio_runtime};
-use crate::{Check, Contender, Effort, Scenario};
+use crate::pools::{Pool, Portage, Threads, sized, tokio_runtime_with};
+use crate::{Check, Contender, Effort, Scenario, system};
 
 const CLIENTS: u32 = 8;
 /// Requests per second and client.
 const RATE: u32 = 150;
+
+/// Requests of a client that are not counted, and requests that are.
+const WARM_UP: u32 = 25;
+const COUNTED: u32 = 250;
+
+/// The blocking call: a driver, a file, a lock.
+const CALL: Duration = Duration::from_micros(200);
+
+const TOKIO: &[&str] = &["tokio"];
 
 pub const OFFLOADING: Scenario = Scenario {
     name: "service",
@@ -27,22 +38,70 @@ pub const OFFLOADING: Scenario = Scenario {
         20,
         "a service that offloads 200 us per request",
         "p99_us",
-        &["tokio"],
+        TOKIO,
         0.9,
     )],
 };
 
+const fn beside(what: &'static str, ours: &'static str) -> Check {
+    Check::ratio(20, what, "p99_us", TOKIO, 0.9).ours(ours)
+}
+
+/// What anybody could gain: `inline` makes the call on the spot, and hands over nothing; `threads`
+/// stand by and are only to be woken; and other sizes.
+pub const BOUNDS: Scenario = Scenario {
+    name: "service-bounds",
+    contenders: &[
+        "portage",
+        "tokio",
+        "inline",
+        "threads",
+        "tokio 2",
+        "portage 1",
+        "portage 3",
+        "portage 4",
+        "portage 8",
+    ],
+    enter,
+    checks: &[
+        beside("bounds: as it is", "portage"),
+        beside("bounds: the call on the spot", "inline"),
+        beside("bounds: a thread stands by for each", "threads"),
+        beside("bounds: tokio with 2 threads", "tokio 2"),
+        beside("bounds: a core of 1", "portage 1"),
+        beside("bounds: a core of 3", "portage 3"),
+        beside("bounds: a core of 4", "portage 4"),
+        beside("bounds: a core of 8", "portage 8"),
+    ],
+};
+
+/// Who makes the blocking call.
+#[derive(Clone)]
+enum Way {
+    Portage(portage::ThreadPool),
+    Tokio,
+    Threads(Threads),
+    Inline,
+}
+
 fn enter(name: &str, effort: Effort) -> Box<dyn Contender> {
-    let pool = (name == "portage").then(|| Portage::new(None).0);
-    let runtime = tokio_runtime(None);
+    let (name, size) = sized(name);
+    let way = match name {
+        "portage" => Way::Portage(Portage::with_core(size).0),
+        "tokio" => Way::Tokio,
+        "threads" => Way::Threads(Threads::new(CLIENTS as usize)),
+        _ => Way::Inline,
+    };
+    let blocking = size.filter(|_| name == "tokio");
+    let runtime = tokio_runtime_with(None, blocking);
     let listener = runtime
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
         .expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
-    let answer = move || answer(pool.clone());
+    let answer = move || answer(way.clone());
     let service = Router::new().route("/", get(answer));
     runtime.spawn(async move { axum::serve(NoDelay(listener), service).await });
-    let requests = 60 * effort.scale as u32;
+    let requests = WARM_UP + COUNTED * effort.scale as u32;
     Box::new(move || {
         // It lives as long as its server is asked.
         let _runtime = &runtime;
@@ -53,26 +112,35 @@ fn enter(name: &str, effort: Effort) -> Box<dyn Contender> {
                 std::thread::spawn(move || ask(address, first, requests))
             })
             .collect();
-        let mut all = histogram();
+        let (mut all, mut late) = (histogram(), histogram());
         for client in clients {
-            let latencies = client.join().expect("a client ends");
-            latencies
-                .into_iter()
-                .for_each(|latency| all.saturating_record(latency));
+            for asked in client.join().expect("a client ends") {
+                all.saturating_record(asked.latency.as_nanos() as u64);
+                late.saturating_record(asked.late.as_nanos() as u64);
+            }
         }
-        percentiles(&all)
+        percentiles(&all).and("late_p99_us", late.value_at_quantile(0.99) as f64 / 1e3)
     })
 }
 
-/// The blocking call: a driver, a file, a lock.
 fn call() {
-    std::thread::sleep(Duration::from_micros(200));
+    system::sharpen_deadlines();
+    std::thread::sleep(CALL);
 }
 
-async fn answer(pool: Option<portage::ThreadPool>) -> &'static str {
-    match pool {
-        Some(pool) => pool.spawn_blocking(call).await.expect("it runs"),
-        None => tokio::task::spawn_blocking(call).await.expect("it runs"),
+async fn answer(way: Way) -> &'static str {
+    match way {
+        Way::Portage(pool) => pool.spawn_blocking(call).await.expect("it runs"),
+        Way::Tokio => tokio::task::spawn_blocking(call).await.expect("it runs"),
+        Way::Threads(threads) => {
+            let (done, wait) = tokio::sync::oneshot::channel();
+            threads.execute(move || {
+                call();
+                let _ = done.send(());
+            });
+            wait.await.expect("it runs");
+        }
+        Way::Inline => call(),
     }
     "ok"
 }
@@ -98,14 +166,29 @@ impl axum::serve::Listener for NoDelay {
     }
 }
 
-fn ask(address: SocketAddr, first: Instant, requests: u32) -> Vec<u64> {
+/// One request.
+struct Asked {
+    /// Until it was answered.
+    latency: Duration,
+    /// How late the client's alarm was.
+    late: Duration,
+}
+
+fn ask(address: SocketAddr, first: Instant, requests: u32) -> Vec<Asked> {
+    system::sharpen_deadlines();
     let mut stream = TcpStream::connect(address).expect("the service listens");
     stream.set_nodelay(true).expect("a socket option");
-    let mut latencies = Vec::new();
+    let mut all = Vec::new();
     let mut answer = [0; 256];
+    let mut alarm = first;
     for n in 0..requests {
         let due = first + Duration::from_secs(1) / RATE * n;
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            std::thread::sleep(left);
+            alarm = Instant::now();
+        }
+        let begins = due.max(alarm);
         stream
             .write_all(b"GET / HTTP/1.1\r\nhost: portage\r\n\r\n")
             .expect("the service reads");
@@ -115,7 +198,12 @@ fn ask(address: SocketAddr, first: Instant, requests: u32) -> Vec<u64> {
                 .read(&mut answer[got..])
                 .expect("the service answers");
         }
-        latencies.push(due.elapsed().as_nanos() as u64);
+        if n >= WARM_UP {
+            all.push(Asked {
+                latency: begins.elapsed(),
+                late: begins - due,
+            });
+        }
     }
-    latencies
+    all
 }
