@@ -50,7 +50,7 @@ pub fn threads() -> usize {
 /// Has the kernel wake this thread within microseconds of its deadlines, which else come up to
 /// fifty too late: a sleep of 200 us would take 275.
 pub fn sharpen_deadlines() {
-    // SAFETY: a number for the calling thread; Errors: none that matter, its deadlines are late.
+    // SAFETY: sets a number of the calling thread; where it is refused, deadlines come late.
     #[cfg(target_os = "linux")]
     let _ = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_usize) };
 }

@@ -26,7 +26,7 @@ const REASONS: &[(u32, &str, &str)] = &[
     (
         11,
         "",
-        "how soon a thread gets a CPU, with few threads that ask; see NOTES",
+        "a thread that stands by begins no sooner: when it gets a CPU; see NOTES",
     ),
     (
         12,
@@ -51,7 +51,11 @@ const REASONS: &[(u32, &str, &str)] = &[
     ),
     (15, "polled", "as the line above"),
     (15, "", "two futex wakes, as with the peer"),
-    (20, "", "how soon a thread gets a CPU; see NOTES"),
+    (
+        20,
+        "",
+        "an executor has 30 of 340 us; the tail is other programs' time; see NOTES",
+    ),
 ];
 
 /// The reason of a line that misses.
