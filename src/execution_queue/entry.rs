@@ -1,13 +1,16 @@
-//! A job of the line, and how it goes to its executor.
+//! A job of the line, how it goes to its executor, and how those are told who wait.
 
 #![forbid(unsafe_code)]
+
+use std::panic::Location;
+use std::task::Waker;
 
 use crate::base::contain::{contain, discard, message};
 use crate::base::sync::Arc;
 use crate::error::SubmitError;
 use crate::executor::{Executor, Job};
 use crate::pool::ThreadPool;
-use crate::task::{Hold, report_failure};
+use crate::task::{self, Hold, report_failure};
 
 /// A job with all that it takes to hand it over.
 pub(super) struct Entry {
@@ -53,5 +56,19 @@ impl Entry {
     pub(super) fn into_job(self) -> Job {
         let _ = self.job.unassign();
         self.job
+    }
+}
+
+/// Calls them; their panics are reported.
+pub(super) fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        if let Err(payload) = contain(|| waker.wake()) {
+            let text = format!(
+                "panic in a waker: {}",
+                message(&*payload).unwrap_or("no text")
+            );
+            report_failure(task::TaskId::fresh(), None, Location::caller(), &text);
+            discard(payload);
+        }
     }
 }

@@ -30,12 +30,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::panic::Location;
 use std::task::Waker;
 
 use super::Close;
-use super::entry::Entry;
-use crate::base::contain::{contain, contained_drop, discard, message};
+use super::entry::{Entry, wake};
+use crate::base::contain::contained_drop;
 use crate::base::count::Ticket;
 use crate::base::fork;
 use crate::base::sync::{Arc, Mutex};
@@ -43,7 +42,7 @@ use crate::entered::thread_key;
 use crate::error::SubmitError;
 use crate::executor::{Executor, Job, KeptOpen};
 use crate::promise::{JoinHandle, waited_for_work};
-use crate::task::{self, Hold, Home, Schedule, TaskRef, Waits, WakeKind, report_failure};
+use crate::task::{self, Hold, Home, Schedule, TaskRef, Waits, WakeKind};
 
 /// What the queue and its jobs share.
 pub(super) struct Shared {
@@ -150,14 +149,28 @@ impl State {
         self.line.insert(turn, entry);
     }
 
-    /// Is every job that has a slot held up, by those who wait already or by `also`?
+    /// Is this job held up, by those who wait already or by `also`?
+    fn is_held_up(&self, ticket: &u64, also: &[u64]) -> bool {
+        also.contains(ticket)
+            || self.adders.values().any(|a| a.holds_up.contains(ticket))
+            || self.waits.iter().any(|(_, up)| up.contains(ticket))
+    }
+
+    /// Is every job that has a slot?
     fn is_stuck(&self, also: &[u64]) -> bool {
         !also.is_empty()
-            && self.slots.keys().all(|ticket| {
-                also.contains(ticket)
-                    || self.adders.values().any(|a| a.holds_up.contains(ticket))
-                    || self.waits.iter().any(|(_, up)| up.contains(ticket))
-            })
+            && self
+                .slots
+                .keys()
+                .all(|ticket| self.is_held_up(ticket, also))
+    }
+
+    /// Will no place ever be free? A job that is ending has none to give; but a slot, to the line.
+    fn is_full_for_good(&self, also: &[u64]) -> bool {
+        let has_place = |ticket: &&u64| self.held.contains_key(ticket);
+        let mut holders = self.slots.keys().filter(has_place);
+        let are_held_up = holders.all(|ticket| self.is_held_up(ticket, also));
+        are_held_up && !also.is_empty() && (self.line.is_empty() || self.is_stuck(also))
     }
 
     /// Has everything ended that can end before a closer goes on which holds up `own` and lies
@@ -288,7 +301,7 @@ impl Shared {
                 let ticket = entry.ticket;
                 state.admit(entry);
                 (Entrance::In(ticket), Vec::new())
-            } else if state.is_stuck(&own) {
+            } else if state.is_full_for_good(&own) {
                 (Entrance::Deadlock(entry), Vec::new())
             } else {
                 let arrival = state.number();
@@ -675,19 +688,6 @@ impl Schedule for Shared {
         let key = thread_key();
         if let Some(at) = state.waits.iter().rposition(|(thread, _)| *thread == key) {
             state.waits.swap_remove(at);
-        }
-    }
-}
-
-fn wake(wakers: Vec<Waker>) {
-    for waker in wakers {
-        if let Err(payload) = contain(|| waker.wake()) {
-            let text = format!(
-                "panic in a waker: {}",
-                message(&*payload).unwrap_or("no text")
-            );
-            report_failure(task::TaskId::fresh(), None, Location::caller(), &text);
-            discard(payload);
         }
     }
 }
