@@ -28,15 +28,11 @@ const REASONS: &[(u32, &str, &str)] = &[
         "",
         "a thread that stands by begins no sooner: when it gets a CPU; see NOTES",
     ),
-    (
-        12,
-        "joins",
-        "contexts, accounts and the desk for each task; see NOTES",
-    ),
+    (12, "joins", "each batch wakes the other worker; see NOTES"),
     (
         12,
         "",
-        "the account and the context of each poll; see NOTES",
+        "the context of each poll, a place that others may empty; see NOTES",
     ),
     (
         13,
