@@ -50,7 +50,7 @@ const REASONS: &[(u32, &str, &str)] = &[
     (
         20,
         "",
-        "an executor has 30 of 340 us; the tail is other programs' time; see NOTES",
+        "an executor has 30 of 340 us; the tail is when threads get a CPU; see NOTES",
     ),
 ];
 
