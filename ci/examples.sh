@@ -10,7 +10,7 @@ for source in examples/*.rs; do
     grep -q '^//! Prints:$' "$source" || continue
     name=$(basename "$source" .rs)
     expected=$(sed -n '/^\/\/! Prints:$/,/^\/\/! ```$/p' "$source" | sed -n 's/^\/\/! \([^`P].*\)$/\1/p')
-    printed=$(timeout 60 "$target/debug/examples/$name")
+    printed=$(timeout 240 "$target/debug/examples/$name")
     if [ "$printed" != "$expected" ]; then
         diff <(echo "$expected") <(echo "$printed") || true
         echo "$name does not print what its header says" >&2

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 cargo build --release --example five_shapes
 bin=${CARGO_TARGET_DIR:-target}/release/examples/five_shapes
-diff <(timeout 60 "$bin") - <<'END'
+diff <(timeout 240 "$bin") - <<'END'
 1. async calls blocking code:                   2 + 3 = 5
 2. blocking calls blocking that drives async:   2 * 3 = 6
 3. async calls blocking that drives async:      2 * 3 = 6
