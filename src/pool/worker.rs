@@ -32,7 +32,7 @@ use crate::idle::{Found, Sleep, Withdraw};
 use crate::pool::builder::Hook;
 use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
-use crate::pool::guard::{Announce, Kept};
+use crate::pool::guard::Kept;
 use crate::pool::home::Door;
 use crate::pool::seal::Phase;
 use crate::pool::seat::{Desk, Pass, Seat, Seats, Tally};
@@ -334,11 +334,7 @@ impl Worker {
     fn yielded(&self, task: TaskRef) {
         self.outsiders_first.set(true);
         self.local.line_up(task);
-        match self.keep_quiet() {
-            Announce::Now => self.shared.after_push(),
-            Announce::Later => self.post_guard(),
-            Announce::Never => {}
-        }
+        self.announce(self.keep_quiet());
     }
 
     /// Reads the clock for the desk if it is time to.

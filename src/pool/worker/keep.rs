@@ -29,11 +29,7 @@ impl Runner for Worker {
     }
 
     fn woken(&self, task: TaskRef) {
-        match self.keep(task, WakeKind::Woken) {
-            Announce::Now => self.shared.after_push(),
-            Announce::Later => self.post_guard(),
-            Announce::Never => {}
-        }
+        self.announce(self.keep(task, WakeKind::Woken));
     }
 }
 
@@ -77,6 +73,16 @@ impl Worker {
     #[inline]
     pub(super) fn gives_up(&self) -> bool {
         self.seat.kept.gives_up() | self.untold.replace(false)
+    }
+
+    /// Others hear of what it has put into its own queue.
+    #[inline]
+    pub(super) fn announce(&self, when: Announce) {
+        match when {
+            Announce::Now => self.shared.after_push(),
+            Announce::Later => self.post_guard(),
+            Announce::Never => {}
+        }
     }
 
     #[cold]
