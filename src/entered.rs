@@ -38,13 +38,34 @@ pub(crate) trait Worker {
     /// nobody else of the pool is left to; false if there is nothing.
     fn last_resort(&self) -> bool;
     /// It is about to sleep in a wait without a deadline that only the end of `work` ends, which is
-    /// a task's. If no worker of the pool will bring that about, does what there is to do; true if
-    /// the wait is to look again.
-    fn despairs_of(&self, work: &dyn Any) -> bool;
+    /// a task's. If no worker of the pool will bring that about, does what there is to do.
+    fn prospect_of(&self, work: &dyn Any) -> Prospect;
     /// Is there stack left to run another job on top of the one that waits?
     fn has_room(&self) -> bool;
     /// Is it the only worker that its pool can ever have?
     fn is_only_one(&self) -> bool;
+}
+
+/// What a wait without a deadline has to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Prospect {
+    /// Somebody may end it: it sleeps.
+    Open,
+    /// Something was run here: it looks again.
+    Changed,
+    /// No worker is left to run what it waits for.
+    Hopeless,
+}
+
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Waited {
+    Ready,
+    TimedOut,
+    /// See [`Prospect::Hopeless`].
+    Hopeless,
 }
 
 local! {
@@ -106,7 +127,7 @@ impl Parking {
         ready: impl FnMut() -> bool,
         deadline: Option<Instant>,
     ) -> bool {
-        self.wait_for(None, ready, deadline)
+        self.wait_for(None, ready, deadline) == Waited::Ready
     }
 
     /// The same for a wait that only the end of `work` can end, if there is no deadline.
@@ -115,14 +136,14 @@ impl Parking {
         work: Option<&dyn Any>,
         mut ready: impl FnMut() -> bool,
         deadline: Option<Instant>,
-    ) -> bool {
+    ) -> Waited {
         let mut blocked = Blocked(None);
         loop {
             if ready() {
-                return true;
+                return Waited::Ready;
             }
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
-                return false;
+                return Waited::TimedOut;
             }
             if deferred::run_one() || run_lane_job() {
                 continue;
@@ -130,9 +151,14 @@ impl Parking {
             if blocked.announce() {
                 continue;
             }
-            if deadline.is_some() || !blocked.last_resort() && !blocked.despairs_of(work) {
-                self.parker.park_until(deadline);
+            if deadline.is_none() {
+                match blocked.prospect_of(work) {
+                    Prospect::Open => {}
+                    Prospect::Changed => continue,
+                    Prospect::Hopeless => return Waited::Hopeless,
+                }
             }
+            self.parker.park_until(deadline);
         }
     }
 
@@ -197,11 +223,12 @@ impl Blocked {
         self.0.as_ref().is_some_and(|worker| worker.last_resort())
     }
 
-    fn despairs_of(&self, work: Option<&dyn Any>) -> bool {
-        let (Some(worker), Some(work)) = (&self.0, work) else {
-            return false;
-        };
-        worker.despairs_of(work)
+    fn prospect_of(&self, work: Option<&dyn Any>) -> Prospect {
+        match (&self.0, work) {
+            (Some(worker), _) if worker.last_resort() => Prospect::Changed,
+            (Some(worker), Some(work)) => worker.prospect_of(work),
+            _ => Prospect::Open,
+        }
     }
 }
 
@@ -288,7 +315,7 @@ impl Drop for LoopGuard {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::{Parking, Worker, enter_worker};
+    use super::{Parking, Prospect, Worker, enter_worker};
     use std::any::Any;
     use std::cell::Cell;
     use std::rc::Rc;
@@ -313,8 +340,8 @@ mod tests {
         fn last_resort(&self) -> bool {
             false
         }
-        fn despairs_of(&self, _: &dyn Any) -> bool {
-            false
+        fn prospect_of(&self, _: &dyn Any) -> Prospect {
+            Prospect::Open
         }
         fn has_room(&self) -> bool {
             false

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use crate::base::sync::local;
 use crate::entered;
-use crate::task::{Hold, TaskId};
+use crate::task::Hold;
 use crate::timer::Timers;
 
 /// How deep helpers may be nested on a thread whose stack we do not know.
@@ -61,26 +61,6 @@ pub(super) fn is_out_of_reach(root: &Hold) -> bool {
         return false;
     };
     root.pool() == Some(worker.pool()) && worker.is_only_one() && !root.is_claimed()
-}
-
-local! {
-    /// What the innermost wait of this thread was told that nobody will run.
-    static GIVEN_UP: Cell<Option<TaskId>> = Cell::new(None);
-}
-
-/// The wait for `work` that this thread is in ends: no worker is left to run that.
-pub(crate) fn give_up(work: TaskId) {
-    let _ = GIVEN_UP.try_with(|slot| slot.set(Some(work)));
-}
-
-/// Was this thread told so of `root`? Said once, and of what is still nobody's.
-pub(super) fn is_given_up(root: &Hold) -> bool {
-    let id = GIVEN_UP.try_with(Cell::get).unwrap_or_default();
-    if id != Some(root.id()) {
-        return false;
-    }
-    let _ = GIVEN_UP.try_with(|slot| slot.set(None));
-    !root.is_claimed()
 }
 
 /// Runs work of this worker's pool in place, for another one that waits for it.

@@ -38,4 +38,4 @@ pub use wrapper::FutureWrapper;
 pub use writer::{Cancelled, Promise, promise};
 
 pub(crate) use awaited::{Awaiting, Awaits, awaits_work, run_awaited, waited_for_work};
-pub(crate) use help::{give_up, run_for_another};
+pub(crate) use help::run_for_another;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::awaited::{self, Awaiting, Awaits, is_of_this_thread};
 use super::handle::JoinHandle;
-use super::help::{Help, in_place, is_given_up, is_out_of_reach};
+use super::help::{Help, in_place, is_out_of_reach};
 use crate::base::clock::deadline_after;
 use crate::base::sync::Arc;
-use crate::entered::{self, Parking};
+use crate::entered::{self, Parking, Waited};
 use crate::join_error::JoinError;
 use crate::task::{Chain, Hold, Home, Reader, Schedule, Waits};
 
@@ -133,20 +133,19 @@ impl<T> JoinHandle<T> {
             awaited::waited_for(&self.reader);
         }
         let mut is_bound_here = false;
-        let root = chain.root.as_ref();
-        parking.wait_for(
-            root.map(|root| root as &dyn Any),
+        let waited = parking.wait_for(
+            chain.root.as_ref().map(|root| root as &dyn Any),
             || {
                 self.reader.watch(parking.waker()) || helper.help(&self.reader) || {
-                    // A pinned task, by the last resort; or what nobody is left to run.
-                    is_bound_here = is_of_this_thread(&self.reader, self.reader.origin())
-                        || root.is_some_and(is_given_up);
+                    // A pinned task, by the last resort.
+                    is_bound_here = is_of_this_thread(&self.reader, self.reader.origin());
                     is_bound_here
                 }
             },
             deadline,
         );
-        if is_bound_here && !self.reader.is_finished() {
+        let is_hopeless = is_bound_here || waited == Waited::Hopeless;
+        if is_hopeless && !self.reader.is_finished() {
             return Err(JoinError::would_deadlock());
         }
         Ok(())

@@ -11,13 +11,13 @@ use std::ptr;
 
 use super::Worker;
 use crate::base::sync::atomic::{Ordering, fence};
-use crate::entered;
+use crate::entered::{self, Prospect};
 use crate::idle::Claim;
 use crate::pool::deadlock::{Plight, WayOut};
 use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
 use crate::pool::seal::Phase;
-use crate::promise::{awaits_work, give_up, run_awaited, run_for_another};
+use crate::promise::{awaits_work, run_awaited, run_for_another};
 use crate::task::{self, Ended, Hold, TaskId, TaskRef};
 use crate::timer::{Busy, Timers};
 
@@ -208,18 +208,19 @@ impl entered::Worker for Worker {
         is_left && !self.is_deep() && run_awaited(self.shared.id)
     }
 
-    fn despairs_of(&self, work: &dyn Any) -> bool {
-        let looks_again = match self.recovers() {
-            Some(WayOut::Run(work)) => run_for_another(&work),
-            Some(WayOut::GiveUp(work)) => {
-                give_up(work);
-                true
+    fn prospect_of(&self, work: &dyn Any) -> Prospect {
+        let way_out = self.recovers();
+        let Some(root) = work.downcast_ref::<Hold>() else {
+            return Prospect::Open;
+        };
+        match way_out {
+            Some(WayOut::Run(work)) if run_for_another(&work) => return Prospect::Changed,
+            Some(WayOut::GiveUp(work)) if work == root.id() && !root.is_claimed() => {
+                return Prospect::Hopeless;
             }
-            None => false,
-        };
-        let Some(root) = work.downcast_ref::<Hold>().filter(|_| !looks_again) else {
-            return looks_again;
-        };
+            // What was told is no more so, or was told to an outer wait, which looks once more.
+            _ => {}
+        }
         // Else somebody else might run it.
         let is_own = root.is_claimed() || root.pool() == Some(self.shared.id);
         if is_own && self.shared.is_stuck() {
@@ -229,7 +230,7 @@ impl entered::Worker for Worker {
             let are_all = |plights| self.shared.are_all_stuck(plights);
             self.shared.plights.enter(self.seat.index, plight, are_all);
         }
-        false
+        Prospect::Open
     }
 
     fn has_room(&self) -> bool {
