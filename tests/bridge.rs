@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod kit;
+
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,8 @@ use portage::{
     promise,
 };
 
+use kit::guarded;
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The configuration is one for the process: tests that depend on it run one by one.
@@ -37,17 +40,6 @@ async fn forever() {
     let (kept, never) = promise::<()>();
     std::mem::forget(kept);
     let _ = never.await;
-}
-
-/// Runs `test` on a thread of its own and fails instead of hanging.
-fn within<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, finished) = channel();
-    let thread = thread::spawn(move || {
-        let _ = done.send(catch_unwind(AssertUnwindSafe(test)));
-    });
-    let outcome = finished.recv_timeout(LIMIT).expect("the test hangs");
-    thread.join().unwrap();
-    outcome.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
 /// A loop that runs on a thread of its own until it is dropped.
@@ -117,7 +109,7 @@ fn here() -> ThreadId {
 #[test]
 fn without_a_loop_init_config_is_refused_and_changes_nothing() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let main = EventLoop::new();
         let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
         init_config(
@@ -137,7 +129,7 @@ fn without_a_loop_init_config_is_refused_and_changes_nothing() {
 #[test]
 fn init_config_captures_the_running_loop_and_replaces_all_of_the_first() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
         let other = EventLoop::new();
         init_config(
@@ -164,7 +156,7 @@ fn init_config_captures_the_running_loop_and_replaces_all_of_the_first() {
 #[test]
 fn the_argument_beats_the_configured_executor_and_that_the_global_pool() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let main = EventLoop::new();
         init_config(Config::new().main_loop(main.handle())).unwrap();
         let on_global = exec_in_executor(None, || thread::current().name().map(str::to_owned));
@@ -192,7 +184,7 @@ fn the_argument_beats_the_configured_executor_and_that_the_global_pool() {
 
 #[test]
 fn sync_code_on_the_worker_can_drive_async_code() {
-    within(|| {
+    guarded(|| {
         let pool = pool(1);
         let own = exec_in_executor(Some(&pool), || {
             let first = with_thread_event_loop(|own| own.run_until_complete(async { 1 }));
@@ -206,7 +198,7 @@ fn sync_code_on_the_worker_can_drive_async_code() {
 /// Shapes 1 to 5 of the article: caller and callee, sync and async.
 #[test]
 fn the_five_call_shapes_work() {
-    within(|| {
+    guarded(|| {
         let pool = pool(2);
         let drives = || {
             let inner = with_thread_event_loop(|own| own.run_until_complete(async { 5 }));
@@ -230,7 +222,7 @@ fn the_five_call_shapes_work() {
 #[test]
 fn a_call_runs_in_the_context_of_the_call() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         let pool = pool(1);
         VAR.set(1);
         let sync = exec_in_executor(Some(&pool), || VAR.get()).unwrap();
@@ -248,7 +240,7 @@ fn a_call_runs_in_the_context_of_the_call() {
 
 #[test]
 fn a_panic_reaches_the_handle() {
-    within(|| {
+    guarded(|| {
         let pool = pool(1);
         let sync = exec_in_executor(Some(&pool), || panic!("boom")).unwrap();
         assert!(sync.wait().unwrap_err().is_panic());
@@ -264,7 +256,7 @@ fn a_panic_reaches_the_handle() {
 
 #[test]
 fn a_refused_call_comes_back_with_its_job() {
-    within(|| {
+    guarded(|| {
         let pool = pool(1);
         pool.shutdown(Shutdown::Drain);
         let error = exec_in_executor(Some(&pool), || 1).unwrap_err();
@@ -282,7 +274,7 @@ fn a_refused_call_comes_back_with_its_job() {
 
 #[test]
 fn a_suspended_future_does_not_hold_its_worker() {
-    within(|| {
+    guarded(|| {
         let pool = pool(1);
         let (done, finished) = promise::<u32>();
         let first = exec_in_executor_async(Some(&pool), move || async move {
@@ -299,7 +291,7 @@ fn a_suspended_future_does_not_hold_its_worker() {
 
 #[test]
 fn many_futures_share_one_worker() {
-    within(|| {
+    guarded(|| {
         let pool = pool(1);
         let (pass, passed): (_, Receiver<_>) = channel();
         let calls: Vec<_> = (0..50)
@@ -325,7 +317,7 @@ fn many_futures_share_one_worker() {
 
 #[test]
 fn on_a_loop_handle_the_future_is_a_task_of_that_loop() {
-    within(|| {
+    guarded(|| {
         let main = Running::start();
         let call = exec_in_executor_async(Some(&main.handle), || async {
             yield_now().await;
@@ -345,7 +337,7 @@ fn on_a_loop_handle_the_future_is_a_task_of_that_loop() {
 
 #[test]
 fn on_any_other_executor_the_job_drives_the_future_to_its_end() {
-    within(|| {
+    guarded(|| {
         let call = exec_in_executor_async(Some(&OnTheSpot), || async {
             yield_now().await;
             running_loop().is_some()
@@ -369,7 +361,7 @@ fn on_any_other_executor_the_job_drives_the_future_to_its_end() {
 
 #[test]
 fn a_pool_behind_a_pointer_is_still_a_pool() {
-    within(|| {
+    guarded(|| {
         let pool: Arc<dyn Executor> = Arc::new(pool(1));
         let (done, finished) = promise::<()>();
         let first = exec_in_executor_async(Some(&pool), move || finished).unwrap();
@@ -383,7 +375,7 @@ fn a_pool_behind_a_pointer_is_still_a_pool() {
 fn lift_to_async_runs_on_the_main_loop() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let main = Running::start();
         init_config(Config::new().main_loop(main.handle.clone())).unwrap();
         VAR.set(4);
@@ -399,7 +391,7 @@ fn lift_to_async_runs_on_the_main_loop() {
 #[test]
 fn lift_to_async_from_the_loop_s_own_thread_would_deadlock() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         run(async {
             init_config(Config::new()).unwrap();
             let refused = lift_to_async(|| -> std::future::Ready<()> { panic!("created") });
@@ -411,7 +403,7 @@ fn lift_to_async_from_the_loop_s_own_thread_would_deadlock() {
 #[test]
 fn lift_to_async_needs_a_running_loop() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let idle = EventLoop::new();
         init_config(Config::new().main_loop(idle.handle())).unwrap();
         let from_afar = thread::spawn(|| lift_to_async(|| async {}).unwrap_err());
@@ -424,7 +416,7 @@ fn lift_to_async_needs_a_running_loop() {
 #[test]
 fn lift_to_async_ends_when_the_loop_stops_before_it_has_answered() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         struct Tell(std::sync::mpsc::Sender<()>);
         impl Drop for Tell {
             fn drop(&mut self) {
@@ -462,7 +454,7 @@ fn lift_to_async_ends_when_the_loop_stops_before_it_has_answered() {
 #[test]
 fn lift_to_async_ends_when_the_loop_is_closed_over_it() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let (pass, passed) = channel();
         let owner = thread::spawn(move || {
             let main = EventLoop::new();
@@ -487,7 +479,7 @@ fn lift_to_async_ends_when_the_loop_is_closed_over_it() {
 #[test]
 fn a_panic_of_a_lifted_future_reaches_the_caller() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let main = Running::start();
         init_config(Config::new().main_loop(main.handle.clone())).unwrap();
         let error = lift_to_async(|| async { panic!("boom") }).unwrap_err();
@@ -505,7 +497,7 @@ fn a_panic_of_a_lifted_future_reaches_the_caller() {
 #[test]
 fn lift_to_async_serves_the_lanes_of_its_thread_meanwhile() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let main = Running::start();
         init_config(Config::new().main_loop(main.handle.clone())).unwrap();
         let lane = CurrentThreadExecutor::new(None);
@@ -518,7 +510,7 @@ fn lift_to_async_serves_the_lanes_of_its_thread_meanwhile() {
 
 #[test]
 fn a_handle_of_a_call_may_be_awaited_anywhere() {
-    within(|| {
+    guarded(|| {
         let pool = pool(1);
         let call = exec_in_executor(Some(&pool), || 1).unwrap();
         assert_eq!(block_on(call).unwrap(), 1);
@@ -528,7 +520,7 @@ fn a_handle_of_a_call_may_be_awaited_anywhere() {
 #[test]
 fn an_insensitive_call_goes_to_the_configured_executor() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let main = EventLoop::new();
         let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
         init_config(
@@ -549,7 +541,7 @@ fn an_insensitive_call_goes_to_the_configured_executor() {
 #[test]
 fn a_main_loop_that_runs_again_answers_again() {
     let _configured = configured();
-    within(|| {
+    guarded(|| {
         let main = EventLoop::new();
         init_config(Config::new().main_loop(main.handle())).unwrap();
         for round in 0..3 {

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod kit;
+
 use std::cell::Cell;
 use std::future::{pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,18 +19,9 @@ use portage::context::ContextVar;
 use portage::promise::{Cancel, CancelHandle, JoinHandle};
 use portage::{CurrentThreadExecutor, Executor, ExecutorExt, Job, promise};
 
-const LIMIT: Duration = Duration::from_secs(60);
+use kit::guarded;
 
-/// Runs `test` on a thread of its own and fails instead of hanging.
-fn within<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, finished) = channel();
-    let thread = thread::spawn(move || {
-        let _ = done.send(catch_unwind(AssertUnwindSafe(test)));
-    });
-    let outcome = finished.recv_timeout(LIMIT).expect("the test hangs");
-    thread.join().unwrap();
-    outcome.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
-}
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Does `work` on another thread and waits for it without pumping any lane.
 fn elsewhere<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
@@ -49,7 +42,7 @@ fn send<T: Send + 'static>(to: &Sender<T>, value: T) -> impl FnOnce() + Send + '
 
 #[test]
 fn jobs_run_on_the_creating_thread() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         assert_eq!(lane.thread_id(), thread::current().id());
         let remote = lane.clone();
@@ -61,7 +54,7 @@ fn jobs_run_on_the_creating_thread() {
 
 #[test]
 fn a_finished_future_is_polled_before_the_first_job() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let log = Log::default();
         let (remote, entry) = (lane.clone(), note(&log, 2));
@@ -78,7 +71,7 @@ fn a_finished_future_is_polled_before_the_first_job() {
 
 #[test]
 fn jobs_run_first_in_first_out() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let log = Log::default();
         let (remote, entries) = (lane.clone(), log.clone());
@@ -93,7 +86,7 @@ fn jobs_run_first_in_first_out() {
 
 #[test]
 fn each_of_many_submitters_is_served_in_its_order() {
-    within(|| {
+    guarded(|| {
         const EACH: usize = 500;
         let lane = CurrentThreadExecutor::new(None);
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -129,7 +122,7 @@ fn each_of_many_submitters_is_served_in_its_order() {
 
 #[test]
 fn the_future_is_looked_at_between_jobs() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let ran = Arc::new(AtomicUsize::new(0));
         let (done, mut finished) = promise::<()>();
@@ -167,7 +160,7 @@ fn the_future_is_looked_at_between_jobs() {
 
 #[test]
 fn a_future_that_wakes_itself_does_not_starve_the_jobs() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let ran = Arc::new(AtomicUsize::new(0));
         let (remote, count) = (lane.clone(), ran.clone());
@@ -193,7 +186,7 @@ fn a_future_that_wakes_itself_does_not_starve_the_jobs() {
 
 #[test]
 fn jobs_do_not_poll_the_future() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let (remote, polls) = (lane.clone(), Cell::new(0));
         let mut last = elsewhere(move || {
@@ -212,7 +205,7 @@ fn jobs_do_not_poll_the_future() {
 
 #[test]
 fn the_future_may_borrow_and_need_not_be_send() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let local = std::rc::Rc::new(Cell::new(1));
         let out = lane.run_until_future(async {
@@ -225,7 +218,7 @@ fn the_future_may_borrow_and_need_not_be_send() {
 
 #[test]
 fn another_thread_cannot_run_it() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let error = elsewhere(move || remote.run_until_future(pending::<()>()).unwrap_err());
@@ -236,7 +229,7 @@ fn another_thread_cannot_run_it() {
 
 #[test]
 fn it_runs_once() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         assert!(!lane.is_finished());
         lane.run_until_future(ready(())).unwrap();
@@ -251,7 +244,7 @@ fn it_runs_once() {
 
 #[test]
 fn running_it_from_its_own_job_is_already_running() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let job = elsewhere(move || {
@@ -266,7 +259,7 @@ fn running_it_from_its_own_job_is_already_running() {
 
 #[test]
 fn the_owner_cannot_submit_even_when_it_is_finished() {
-    within(|| {
+    guarded(|| {
         let older = CurrentThreadExecutor::new(None);
         let lane = CurrentThreadExecutor::new(Some(&older));
         assert!(lane.submit(|| ()).unwrap_err().is_own_thread());
@@ -281,7 +274,7 @@ fn the_owner_cannot_submit_even_when_it_is_finished() {
 
 #[test]
 fn a_refused_job_comes_back() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let (job, handle) = Job::new(|| 7);
         let job = lane.execute(job).unwrap_err().into_job().unwrap();
@@ -311,7 +304,7 @@ fn while_draining<R: Send + 'static>(
 
 #[test]
 fn a_submission_while_draining_goes_to_the_nearest_unfinished_older_one() {
-    within(|| {
+    guarded(|| {
         // The lanes in between are another thread's: the link crosses threads.
         let oldest = CurrentThreadExecutor::new(None);
         let finished = CurrentThreadExecutor::new(Some(&oldest));
@@ -338,7 +331,7 @@ fn a_submission_while_draining_goes_to_the_nearest_unfinished_older_one() {
 
 #[test]
 fn a_late_submission_without_an_older_one_is_refused_and_not_queued() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let error = while_draining(&lane, move || remote.submit(|| ()).unwrap_err());
@@ -350,7 +343,7 @@ fn a_late_submission_without_an_older_one_is_refused_and_not_queued() {
 
 #[test]
 fn a_late_submission_that_ends_at_a_lane_of_the_submitter_is_refused() {
-    within(|| {
+    guarded(|| {
         let mine = CurrentThreadExecutor::new(None);
         let link = mine.clone();
         let theirs = elsewhere(move || {
@@ -366,7 +359,7 @@ fn a_late_submission_that_ends_at_a_lane_of_the_submitter_is_refused() {
 
 #[test]
 fn a_finished_lane_of_the_submitter_is_passed_over() {
-    within(|| {
+    guarded(|| {
         let (pass, passed) = channel();
         let (stop, stopped) = channel::<()>();
         let far = thread::spawn(move || {
@@ -392,7 +385,7 @@ fn a_finished_lane_of_the_submitter_is_passed_over() {
 /// asgiref D1: the inner future needs a job of the outer lane.
 #[test]
 fn a_thread_inside_an_inner_lane_serves_its_outer_lane() {
-    within(|| {
+    guarded(|| {
         let outer = CurrentThreadExecutor::new(None);
         let remote = outer.clone();
         let nested = elsewhere(move || {
@@ -416,7 +409,7 @@ fn a_thread_inside_an_inner_lane_serves_its_outer_lane() {
 
 #[test]
 fn inner_and_outer_jobs_run_in_order_of_arrival() {
-    within(|| {
+    guarded(|| {
         let outer = CurrentThreadExecutor::new(None);
         let inner = CurrentThreadExecutor::new(Some(&outer));
         let log = Log::default();
@@ -432,7 +425,7 @@ fn inner_and_outer_jobs_run_in_order_of_arrival() {
 
 #[test]
 fn a_wait_of_the_owner_pumps_its_lanes() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let (done, finished) = promise();
@@ -447,7 +440,7 @@ fn a_wait_of_the_owner_pumps_its_lanes() {
 
 #[test]
 fn the_owner_waiting_for_a_job_of_its_own_lane_runs_it() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let job = elsewhere(move || remote.submit(|| 3).unwrap());
@@ -457,7 +450,7 @@ fn the_owner_waiting_for_a_job_of_its_own_lane_runs_it() {
 
 #[test]
 fn a_job_may_wait_for_a_later_job_of_its_lane() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let first = elsewhere(move || {
@@ -474,7 +467,7 @@ fn a_job_may_wait_for_a_later_job_of_its_lane() {
 
 #[test]
 fn a_panic_of_the_future_unwinds_and_what_is_queued_is_lost() {
-    within(|| {
+    guarded(|| {
         let older = CurrentThreadExecutor::new(None);
         let lane = CurrentThreadExecutor::new(Some(&older));
         let (first, other) = (lane.clone(), older.clone());
@@ -497,7 +490,7 @@ fn a_panic_in_the_drop_of_the_future_is_contained() {
             panic!("bomb");
         }
     }
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let bomb = Bomb;
         let done = lane.run_until_future(poll_fn(move |_| {
@@ -522,7 +515,7 @@ fn a_panic_in_the_drop_of_the_future_is_contained() {
 
 #[test]
 fn a_panic_of_a_job_goes_to_its_handle_and_the_lane_goes_on() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let (bad, good) = elsewhere(move || {
@@ -537,7 +530,7 @@ fn a_panic_of_a_job_goes_to_its_handle_and_the_lane_goes_on() {
 
 #[test]
 fn when_the_owner_thread_ends_what_is_queued_is_lost() {
-    within(|| {
+    guarded(|| {
         let (lane, job) = elsewhere(|| {
             let lane = CurrentThreadExecutor::new(None);
             let remote = lane.clone();
@@ -557,7 +550,7 @@ fn when_the_owner_thread_ends_what_is_queued_is_lost() {
 
 #[test]
 fn when_the_last_clone_goes_what_is_queued_is_lost() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let inner = CurrentThreadExecutor::new(Some(&lane));
         let remote = lane.clone();
@@ -571,7 +564,7 @@ fn when_the_last_clone_goes_what_is_queued_is_lost() {
 
 #[test]
 fn the_last_clone_may_go_on_another_thread_inside_a_job() {
-    within(|| {
+    guarded(|| {
         let outer = CurrentThreadExecutor::new(None);
         let short = CurrentThreadExecutor::new(None);
         let (lane, gone) = (outer.clone(), short.clone());
@@ -591,7 +584,7 @@ fn the_last_clone_may_go_on_another_thread_inside_a_job() {
 
 #[test]
 fn a_long_chain_of_links_ends_without_recursion() {
-    within(|| {
+    guarded(|| {
         let mut newest = CurrentThreadExecutor::new(None);
         for _ in 0..100_000 {
             newest = CurrentThreadExecutor::new(Some(&newest));
@@ -602,7 +595,7 @@ fn a_long_chain_of_links_ends_without_recursion() {
 
 #[test]
 fn a_job_cancelled_before_its_start_never_runs_and_is_not_counted() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let (ran, runs) = channel();
@@ -621,7 +614,7 @@ fn a_job_cancelled_before_its_start_never_runs_and_is_not_counted() {
 
 #[test]
 fn a_running_job_told_to_cancel_still_delivers() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let job = elsewhere(move || {
@@ -642,7 +635,7 @@ fn a_running_job_told_to_cancel_still_delivers() {
 #[test]
 fn a_job_runs_in_the_context_of_its_submission() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote = lane.clone();
         let job = elsewhere(move || {
@@ -659,7 +652,7 @@ fn a_job_runs_in_the_context_of_its_submission() {
 
 #[test]
 fn it_is_an_executor() {
-    within(|| {
+    guarded(|| {
         let lane = CurrentThreadExecutor::new(None);
         let remote: Arc<dyn Executor> = Arc::new(lane.clone());
         let job = elsewhere(move || remote.submit_named("name", || 4).unwrap());
@@ -687,7 +680,7 @@ fn a_new_lane_of_a_thread_local_destructor_refuses() {
         static LATE: std::cell::RefCell<Option<Late>> = const { std::cell::RefCell::new(None) };
     }
     let (tell, told) = channel();
-    within(move || LATE.with(|late| *late.borrow_mut() = Some(Late(tell))));
+    guarded(move || LATE.with(|late| *late.borrow_mut() = Some(Late(tell))));
     // Whichever local goes first, nothing hangs and nothing panics.
     told.recv_timeout(LIMIT)
         .expect("the destructor ran to its end");
@@ -706,9 +699,9 @@ fn timers_fire_in_a_run_inside_a_loop_and_inside_a_block_on() {
         let lane = CurrentThreadExecutor::new(None);
         lane.run_until_future(nap()).unwrap();
     };
-    within(run);
-    within(move || portage::block_on(async { run() }));
-    within(move || {
+    guarded(run);
+    guarded(move || portage::block_on(async { run() }));
+    guarded(move || {
         let event_loop = portage::EventLoop::new();
         event_loop.run_until_complete(async { run() }).unwrap();
     });

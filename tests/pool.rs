@@ -3,6 +3,8 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod kit;
+
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
@@ -10,7 +12,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Poll, Waker};
 use std::thread::{self, ThreadId};
@@ -22,23 +24,7 @@ use portage::promise::{Cancel, chain_future_results};
 use portage::time::yield_now;
 use portage::{Executor, ExecutorExt, Job, JoinHandle, ThreadPool, promise};
 
-/// No test of this file takes longer unless something hangs.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// Runs `test` and fails if it hangs.
-fn within_limit(test: impl FnOnce() + Send + 'static) {
-    let (done, is_done) = channel();
-    let body = thread::spawn(move || {
-        test();
-        let _ = done.send(());
-    });
-    match is_done.recv_timeout(LIMIT) {
-        Err(RecvTimeoutError::Timeout) => panic!("hangs"),
-        _ => body
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-    }
-}
+use kit::{eventually, guarded};
 
 fn pool(core: usize) -> ThreadPool {
     ThreadPool::builder().core_threads(core).build().unwrap()
@@ -89,19 +75,12 @@ fn suspended(shown: Sender<Waker>) -> impl Future<Output = ()> + Send {
     })
 }
 
-/// Waits for something that no event announces, such as the end of a thread.
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < LIMIT / 2, "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Waits until all threads of the pool sleep, and have counted that they park.
+/// Waits until all threads of the pool sleep, and have counted that they park: until it looks the
+/// same for 25 ms.
 fn at_rest(pool: &ThreadPool) -> PoolMetrics {
     let (mut last, mut same) = (pool.metrics(), 0);
     eventually("the pool is at rest", || {
+        thread::sleep(Duration::from_millis(1));
         let now = pool.metrics();
         let rests = now == last && now.threads_idle == now.threads;
         same = if rests { same + 1 } else { 0 };
@@ -131,7 +110,7 @@ fn assert_conserved(pool: &ThreadPool) {
 
 #[test]
 fn jobs_of_a_single_worker_run_first_in_first_out() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let order = Arc::new(Mutex::new(Vec::new()));
         let held = Held::new(&pool);
@@ -149,7 +128,7 @@ fn jobs_of_a_single_worker_run_first_in_first_out() {
 
 #[test]
 fn what_a_job_of_a_single_worker_submits_queues_behind_what_is_there() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let order = Arc::new(Mutex::new(Vec::new()));
         let push = |n: usize| {
@@ -168,7 +147,7 @@ fn what_a_job_of_a_single_worker_submits_queues_behind_what_is_there() {
 
 #[test]
 fn jobs_run_on_threads_of_the_pool_named_by_index() {
-    within_limit(|| {
+    guarded(|| {
         let pool = ThreadPool::builder().core_threads(2).build().unwrap();
         let both = Arc::new(Barrier::new(2));
         let names: HashSet<_> = pool
@@ -197,7 +176,7 @@ fn a_panic_in_a_job_or_in_a_drop_leaves_the_worker_at_work() {
             }
         }
     }
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let before = pool.spawn_blocking(|| thread::current().id()).wait();
         let panicked = pool.spawn_blocking(|| panic!("in the job"));
@@ -214,7 +193,7 @@ fn a_panic_in_a_job_or_in_a_drop_leaves_the_worker_at_work() {
 
 #[test]
 fn current_is_the_pool_of_this_worker_and_nobody_elses() {
-    within_limit(|| {
+    guarded(|| {
         let (one, other) = (fixed(1), fixed(1));
         assert!(ThreadPool::current().is_none());
         let inner = other.clone();
@@ -232,7 +211,7 @@ fn current_is_the_pool_of_this_worker_and_nobody_elses() {
 
 #[test]
 fn a_job_that_was_cancelled_before_its_start_never_runs_and_is_counted() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let held = Held::new(&pool);
         let ran = Arc::new(AtomicBool::new(false));
@@ -254,7 +233,7 @@ fn a_job_that_was_cancelled_before_its_start_never_runs_and_is_counted() {
 
 #[test]
 fn a_job_that_a_joiner_runs_in_place_is_counted() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let held = Held::new(&pool);
         let here = thread::current().id();
@@ -271,7 +250,7 @@ fn a_job_that_a_joiner_runs_in_place_is_counted() {
 
 #[test]
 fn an_executor_object_runs_jobs_and_gives_them_back_when_it_is_shut_down() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let executor: &dyn Executor = &pool;
         assert_eq!(executor.submit(|| 3).unwrap().wait().unwrap(), 3);
@@ -290,7 +269,7 @@ fn an_executor_object_runs_jobs_and_gives_them_back_when_it_is_shut_down() {
 
 #[test]
 fn the_spawn_trait_drives_a_future_until_the_pool_is_shut_down() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let (promise, handle) = promise();
         let future = async move { promise.resolve(9).unwrap() };
@@ -308,7 +287,7 @@ fn the_spawn_trait_drives_a_future_until_the_pool_is_shut_down() {
 
 #[test]
 fn a_woken_task_goes_on_and_a_late_wake_is_harmless() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let (show, shown) = channel();
         let task = pool.spawn(suspended(show));
@@ -326,7 +305,7 @@ fn a_woken_task_goes_on_and_a_late_wake_is_harmless() {
 
 #[test]
 fn a_task_whose_wakers_are_gone_is_lost() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let task = pool.spawn(std::future::pending::<()>());
         assert!(task.wait().unwrap_err().is_lost());
@@ -336,7 +315,7 @@ fn a_task_whose_wakers_are_gone_is_lost() {
 
 #[test]
 fn a_task_that_yields_lets_jobs_and_other_tasks_pass() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
@@ -357,7 +336,7 @@ fn a_task_that_yields_lets_jobs_and_other_tasks_pass() {
 
 #[test]
 fn two_tasks_that_wake_each_other_do_not_starve_a_third() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let stop = Arc::new(AtomicBool::new(false));
         let wakers: Arc<Mutex<[Option<Waker>; 2]>> = Arc::default();
@@ -390,7 +369,7 @@ fn two_tasks_that_wake_each_other_do_not_starve_a_third() {
 
 #[test]
 fn a_woken_task_does_not_wait_behind_the_job_that_woke_it() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let (promise, handle) = promise();
         let (answer, answered) = channel();
@@ -410,7 +389,7 @@ fn a_woken_task_does_not_wait_behind_the_job_that_woke_it() {
 
 #[test]
 fn a_task_woken_or_passed_by_a_poll_that_blocks_is_not_held_up() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let (promise, handle) = promise();
         let (answer, answered) = channel();
@@ -427,7 +406,7 @@ fn a_task_woken_or_passed_by_a_poll_that_blocks_is_not_held_up() {
 
 #[test]
 fn a_worker_whose_loop_was_called_from_elsewhere_goes_back_to_sleep() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let (show, shown) = channel();
         let turns = 2_000;
@@ -453,7 +432,7 @@ fn a_worker_whose_loop_was_called_from_elsewhere_goes_back_to_sleep() {
 
 #[test]
 fn a_pinned_task_stays_on_one_thread_and_needs_no_send() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let tasks: Vec<_> = (0..20)
             .map(|_| {
@@ -477,7 +456,7 @@ fn a_pinned_task_stays_on_one_thread_and_needs_no_send() {
 
 #[test]
 fn a_worker_with_a_pinned_task_stays_until_that_has_ended() {
-    within_limit(|| {
+    guarded(|| {
         let builder = ThreadPool::builder().core_threads(1).max_threads(4);
         let pool = builder.keep_alive(Duration::ZERO).build().unwrap();
         let held = Held::new(&pool);
@@ -497,7 +476,7 @@ fn a_worker_with_a_pinned_task_stays_until_that_has_ended() {
 
 #[test]
 fn a_batch_is_run_by_all_workers_with_a_wake_each_at_most() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(2);
         let all = Arc::new(Barrier::new(2));
         let rendezvous = || {
@@ -525,7 +504,7 @@ fn a_batch_is_run_by_all_workers_with_a_wake_each_at_most() {
 
 #[test]
 fn a_saturated_pool_needs_next_to_no_wakes() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(2);
         let held = [Held::new(&pool), Held::new(&pool)];
         let before = pool.metrics().wakes;
@@ -544,7 +523,7 @@ fn a_saturated_pool_needs_next_to_no_wakes() {
 
 #[test]
 fn an_idle_pool_parks_once_and_stays_parked() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(2);
         // All threads that there may be have started: none can come later.
         let held = [Held::new(&pool), Held::new(&pool)];
@@ -559,7 +538,7 @@ fn an_idle_pool_parks_once_and_stays_parked() {
 
 #[test]
 fn a_wait_inside_a_worker_runs_a_queued_job_in_place() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let inner = pool.clone();
         let outer = pool.spawn_blocking(move || {
@@ -581,7 +560,7 @@ fn waits_nested_a_thousand_deep_neither_deadlock_nor_overflow_the_stack() {
         let job = pool.spawn_blocking(move || nest(&inner, depth - 1));
         job.wait().unwrap() + 1
     }
-    within_limit(|| {
+    guarded(|| {
         let pool = ThreadPool::builder().core_threads(1).build().unwrap();
         let inner = pool.clone();
         let outer = pool.spawn_blocking(move || nest(&inner, 1_000));
@@ -592,7 +571,7 @@ fn waits_nested_a_thousand_deep_neither_deadlock_nor_overflow_the_stack() {
 
 #[test]
 fn a_wait_of_ours_inside_a_worker_is_compensated_at_once() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(1);
         let (promise, handle) = promise();
         let waiter = pool.spawn_blocking(move || handle.wait().unwrap());
@@ -606,7 +585,7 @@ fn a_wait_of_ours_inside_a_worker_is_compensated_at_once() {
 
 #[test]
 fn a_job_behind_blocked_ones_gets_a_thread() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let held: Vec<_> = (0..8).map(|_| Held::new(&pool)).collect();
         pool.spawn_blocking(|| ()).wait().unwrap();
@@ -617,7 +596,7 @@ fn a_job_behind_blocked_ones_gets_a_thread() {
 
 #[test]
 fn extra_threads_leave_after_their_keep_alive_and_the_core_stays() {
-    within_limit(|| {
+    guarded(|| {
         let builder = ThreadPool::builder().core_threads(2).max_threads(64);
         let pool = builder
             .keep_alive(Duration::from_millis(20))
@@ -636,7 +615,7 @@ fn extra_threads_leave_after_their_keep_alive_and_the_core_stays() {
 
 #[test]
 fn what_a_job_submits_runs_elsewhere_while_that_job_blocks() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         for _ in 0..50 {
             let inner = pool.clone();
@@ -656,7 +635,7 @@ fn what_a_job_submits_runs_elsewhere_while_that_job_blocks() {
 
 #[test]
 fn hooks_run_on_every_thread_with_its_index_and_a_panicking_stop_hook_is_contained() {
-    within_limit(|| {
+    guarded(|| {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (starts, stops) = (log.clone(), log.clone());
         let pool = ThreadPool::builder()
@@ -680,7 +659,7 @@ fn hooks_run_on_every_thread_with_its_index_and_a_panicking_stop_hook_is_contain
 
 #[test]
 fn a_start_hook_that_panics_breaks_the_pool_but_not_what_has_started() {
-    within_limit(|| {
+    guarded(|| {
         let pool = ThreadPool::builder()
             .core_threads(1)
             .on_thread_start(|index| assert_eq!(index, 0, "the second thread fails"))
@@ -735,7 +714,7 @@ impl Starter for Moody {
 
 #[test]
 fn without_any_thread_the_submitter_gets_the_job_back_and_a_later_start_recovers() {
-    within_limit(|| {
+    guarded(|| {
         let starter = Arc::new(Moody::default());
         starter.refuse.store(true, Ordering::Relaxed);
         let pool = ThreadPool::builder()
@@ -761,7 +740,7 @@ fn without_any_thread_the_submitter_gets_the_job_back_and_a_later_start_recovers
 
 #[test]
 fn with_some_threads_refusals_of_further_ones_are_nobodys_error() {
-    within_limit(|| {
+    guarded(|| {
         let starter = Arc::new(Moody::default());
         let pool = ThreadPool::builder()
             .core_threads(2)
@@ -784,7 +763,7 @@ fn with_some_threads_refusals_of_further_ones_are_nobodys_error() {
 
 #[test]
 fn a_drain_runs_what_is_queued_and_what_running_jobs_submit() {
-    within_limit(|| {
+    guarded(|| {
         fn chain(left: usize, ran: &Arc<AtomicUsize>) {
             ran.fetch_add(1, Ordering::Relaxed);
             if left > 0 {
@@ -813,7 +792,7 @@ fn a_drain_runs_what_is_queued_and_what_running_jobs_submit() {
 
 #[test]
 fn from_the_call_of_shutdown_on_nothing_is_taken_from_outside() {
-    within_limit(|| {
+    guarded(|| {
         for mode in [Shutdown::Drain, Shutdown::CancelQueued] {
             let pool = fixed(1);
             let held = Held::new(&pool);
@@ -840,7 +819,7 @@ fn from_the_call_of_shutdown_on_nothing_is_taken_from_outside() {
 
 #[test]
 fn cancel_queued_resolves_what_is_queued_before_running_jobs_end() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(2);
         let held = [Held::new(&pool), Held::new(&pool)];
         let queued: Vec<_> = (0..100).map(|_| pool.spawn_blocking(|| ())).collect();
@@ -860,7 +839,7 @@ fn cancel_queued_resolves_what_is_queued_before_running_jobs_end() {
 
 #[test]
 fn cancel_queued_refuses_what_running_jobs_submit() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let (open, gate) = channel::<()>();
         let (begin, has_begun) = channel();
@@ -884,7 +863,7 @@ fn cancel_queued_refuses_what_running_jobs_submit() {
 
 #[test]
 fn cancel_queued_cancels_suspended_tasks_and_a_drain_waits_for_them() {
-    within_limit(|| {
+    guarded(|| {
         for pinned in [false, true] {
             let spawn = |pool: &ThreadPool, show| match pinned {
                 false => pool.spawn(suspended(show)),
@@ -917,7 +896,7 @@ fn cancel_queued_cancels_suspended_tasks_and_a_drain_waits_for_them() {
 
 #[test]
 fn a_shutdown_that_runs_out_of_time_names_what_is_stuck() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let (open, gate) = channel::<()>();
         let (begin, has_begun) = channel();
@@ -932,6 +911,7 @@ fn a_shutdown_that_runs_out_of_time_names_what_is_stuck() {
             .unwrap();
         has_begun.recv().unwrap();
         let begun = Instant::now();
+        // What the job has run for by then is to be in the report.
         thread::sleep(limit);
         let before = begun.elapsed();
         let report = pool.shutdown_timeout(Shutdown::Drain, limit);
@@ -960,7 +940,7 @@ fn a_shutdown_that_runs_out_of_time_names_what_is_stuck() {
 
 #[test]
 fn a_shutdown_called_by_a_job_does_not_wait_for_that_job() {
-    within_limit(|| {
+    guarded(|| {
         for mode in [Shutdown::Drain, Shutdown::CancelQueued] {
             let pool = fixed(1);
             let (open, gate) = channel::<()>();
@@ -985,7 +965,7 @@ fn a_shutdown_called_by_a_job_does_not_wait_for_that_job() {
 
 #[test]
 fn jobs_that_shut_their_pool_down_at_the_same_time_do_not_wait_for_each_other() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let both = Arc::new(Barrier::new(3));
         let jobs: Vec<_> = (0..3)
@@ -1006,7 +986,7 @@ fn jobs_that_shut_their_pool_down_at_the_same_time_do_not_wait_for_each_other() 
 
 #[test]
 fn tasks_and_pinned_tasks_may_shut_their_pool_down() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let inner = pool.clone();
         let task = pool.spawn(async move {
@@ -1026,7 +1006,7 @@ fn tasks_and_pinned_tasks_may_shut_their_pool_down() {
 
 #[test]
 fn many_threads_may_shut_a_pool_down_at_once() {
-    within_limit(|| {
+    guarded(|| {
         let pool = pool(2);
         let jobs: Vec<_> = (0..1_000).map(|_| pool.spawn_blocking(|| ())).collect();
         thread::scope(|scope| {
@@ -1040,7 +1020,7 @@ fn many_threads_may_shut_a_pool_down_at_once() {
 
 #[test]
 fn a_cancel_after_a_drain_ends_what_the_drain_waits_for() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let held = Held::new(&pool);
         let queued = pool.spawn_blocking(|| ());
@@ -1056,7 +1036,7 @@ fn a_cancel_after_a_drain_ends_what_the_drain_waits_for() {
 
 #[test]
 fn when_the_last_handle_goes_queued_work_still_finishes_and_the_threads_leave() {
-    within_limit(|| {
+    guarded(|| {
         let (leave, left) = channel();
         let leave = Mutex::new(leave);
         let pool = ThreadPool::builder()
@@ -1078,7 +1058,7 @@ fn when_the_last_handle_goes_queued_work_still_finishes_and_the_threads_leave() 
 
 #[test]
 fn a_job_may_drop_the_last_handle_of_its_pool() {
-    within_limit(|| {
+    guarded(|| {
         let (leave, left) = channel();
         let leave = Mutex::new(leave);
         let pool = ThreadPool::builder()
@@ -1102,7 +1082,7 @@ fn a_job_may_drop_the_last_handle_of_its_pool() {
 
 #[test]
 fn nothing_of_a_pool_outlives_its_handles_and_its_work() {
-    within_limit(|| {
+    guarded(|| {
         let probe = Arc::new(());
         let witness = probe.clone();
         let pool = ThreadPool::builder()
@@ -1139,7 +1119,7 @@ fn dropping_work_at_a_shutdown_may_use_the_pool() {
                 .shutdown_timeout(Shutdown::CancelQueued, Duration::ZERO);
         }
     }
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let held = Held::new(&pool);
         let respawn = Respawn(pool.clone());
@@ -1153,7 +1133,7 @@ fn dropping_work_at_a_shutdown_may_use_the_pool() {
 
 #[test]
 fn a_push_that_races_a_shutdown_runs_is_cancelled_or_comes_back() {
-    within_limit(|| {
+    guarded(|| {
         for round in 0..200 {
             let pool = pool(2);
             let mode = [Shutdown::Drain, Shutdown::CancelQueued][round % 2];
@@ -1189,7 +1169,7 @@ fn a_push_that_races_a_shutdown_runs_is_cancelled_or_comes_back() {
 /// It is counted for a moment, which the end of the pool must not wait for.
 #[test]
 fn a_cancelled_job_that_is_handed_over_while_the_pool_drains_holds_nobody_up() {
-    within_limit(|| {
+    guarded(|| {
         for _ in 0..300 {
             let pool = fixed(1);
             pool.spawn_blocking(|| ()).wait().unwrap();
@@ -1218,7 +1198,7 @@ fn a_cancelled_job_that_is_handed_over_while_the_pool_drains_holds_nobody_up() {
 #[test]
 fn a_storm_of_all_kinds_of_work_runs_each_once_and_conserves_the_counts() {
     type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
-    within_limit(|| {
+    guarded(|| {
         let pool = ThreadPool::builder()
             .core_threads(3)
             .max_threads(8)
@@ -1283,7 +1263,7 @@ fn a_storm_of_all_kinds_of_work_runs_each_once_and_conserves_the_counts() {
 /// The root of the chain is what the only worker can run; the links follow on the same thread.
 #[test]
 fn a_worker_that_waits_for_a_derived_handle_runs_the_root_in_place() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let inner = pool.clone();
         let outer = pool.spawn_blocking(move || {
@@ -1299,7 +1279,7 @@ fn a_worker_that_waits_for_a_derived_handle_runs_the_root_in_place() {
 /// Nobody else is left to poll it: its wakes reach the worker that waits.
 #[test]
 fn the_only_worker_polls_the_suspended_task_that_it_waits_for() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let inner = pool.clone();
         let outer = pool.spawn_blocking(move || {
@@ -1331,7 +1311,7 @@ fn a_job_is_not_left_behind_newer_ones_of_its_worker() {
                 .detach();
         }
     }
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(2);
         let held = Held::new(&pool);
         let old_ran = Arc::new(AtomicBool::new(false));
@@ -1357,7 +1337,7 @@ fn a_job_is_not_left_behind_newer_ones_of_its_worker() {
 /// The end of the outer job shows the inner one, which nobody else could run.
 #[test]
 fn the_only_worker_runs_the_outer_and_the_inner_job_of_a_flattened_handle() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let (inner, innermost) = (pool.clone(), pool.clone());
         let outer = pool.spawn_blocking(move || {
@@ -1371,7 +1351,7 @@ fn the_only_worker_runs_the_outer_and_the_inner_job_of_a_flattened_handle() {
 /// It is started on the thread that waits, which it is then bound to.
 #[test]
 fn waiting_on_the_only_worker_for_a_pinned_task_that_suspends_would_deadlock() {
-    within_limit(|| {
+    guarded(|| {
         let pool = fixed(1);
         let inner = pool.clone();
         let outer = pool.spawn_blocking(move || {

@@ -8,7 +8,6 @@ mod kit;
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-use kit::in_time;
+use kit::{guarded, in_time, run_all};
 use portage::event_loop::with_thread_event_loop;
 use portage::pool::Shutdown;
 use portage::time::{Sleep, sleep, sleep_until, timeout, yield_now};
@@ -25,23 +24,6 @@ use portage::{EventLoop, ThreadPool, block_on};
 
 /// For what comes at once, or never.
 const SOON: Duration = Duration::from_secs(60);
-
-/// Runs `test` on a thread of its own, so that a hang is a failure.
-fn guarded(test: impl FnOnce() + Send + 'static) {
-    let (done, end) = mpsc::channel();
-    let runner = thread::spawn(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(test));
-        let _ = done.send(());
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
-        }
-    });
-    end.recv_timeout(Duration::from_secs(90))
-        .expect("the test hangs");
-    if let Err(panic) = runner.join() {
-        resume_unwind(panic);
-    }
-}
 
 struct Unpark(Thread);
 impl Wake for Unpark {
@@ -141,13 +123,7 @@ fn equal_deadlines_end_in_order_of_registration() {
                     })
                 })
                 .collect();
-            event_loop
-                .run_until_complete(async {
-                    for task in tasks {
-                        task.await.unwrap();
-                    }
-                })
-                .unwrap();
+            run_all(&event_loop, tasks);
             ends.take()
         });
         assert_eq!(ends, (0..500).collect::<Vec<_>>());
@@ -171,13 +147,7 @@ fn ten_thousand_sleeps_end_in_order_of_their_deadlines() {
                 })
             })
             .collect();
-        event_loop
-            .run_until_complete(async {
-                for task in tasks {
-                    task.await.unwrap();
-                }
-            })
-            .unwrap();
+        run_all(&event_loop, tasks);
         assert_eq!(ends.borrow().len(), 10_000);
     });
 }

@@ -12,11 +12,12 @@ use portage::context::ContextVar;
 use portage::promise;
 use portage::time::yield_now;
 
-use crate::common::{begun, here, run, spawn, within};
+use crate::common::{begun, here, run, spawn};
+use crate::kit::guarded;
 
 #[test]
 fn a_thread_sensitive_context_has_one_thread_of_its_own() {
-    within(|| {
+    guarded(|| {
         run(async {
             let shared = sync_to_async(here).await.unwrap();
             let (one, two, nested) = thread_sensitive_context(async {
@@ -37,7 +38,7 @@ fn a_thread_sensitive_context_has_one_thread_of_its_own() {
 
 #[test]
 fn parallel_thread_sensitive_contexts_have_different_threads() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (a, arrived_a) = promise::<()>();
             let (b, arrived_b) = promise::<()>();
@@ -62,7 +63,7 @@ fn parallel_thread_sensitive_contexts_have_different_threads() {
 
 #[test]
 fn a_thread_sensitive_context_without_sync_work_is_free() {
-    within(|| {
+    guarded(|| {
         assert_eq!(run(thread_sensitive_context(async { 3 })), 3);
     });
 }
@@ -70,7 +71,7 @@ fn a_thread_sensitive_context_without_sync_work_is_free() {
 #[test]
 fn variables_set_in_a_thread_sensitive_context_are_seen_after_it() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         run(async {
             let before = VAR.set(1);
             thread_sensitive_context(async {
@@ -93,7 +94,7 @@ fn variables_set_in_a_thread_sensitive_context_are_seen_after_it() {
 /// D5: the exit does not wait for a thread that is held.
 #[test]
 fn leaving_a_thread_sensitive_context_does_not_block_the_loop() {
-    within(|| {
+    guarded(|| {
         let (go, gone) = channel::<()>();
         let (done, finished) = promise();
         run(async move {
@@ -117,7 +118,7 @@ fn leaving_a_thread_sensitive_context_does_not_block_the_loop() {
 
 #[test]
 fn a_task_that_escaped_from_a_thread_sensitive_context_gets_a_new_thread() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (go, gone) = promise::<()>();
             let (first, task) = thread_sensitive_context(async {
@@ -141,7 +142,7 @@ fn a_task_that_escaped_from_a_thread_sensitive_context_gets_a_new_thread() {
 #[test]
 fn calls_in_an_async_single_thread_context_share_a_thread() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         let thread_of = || async_to_sync(|| async { here() }).call().unwrap();
         let (one, two, nested) = async_single_thread_context(|| {
             let nested = || async_single_thread_context(thread_of);
@@ -161,7 +162,7 @@ fn calls_in_an_async_single_thread_context_share_a_thread() {
 
 #[test]
 fn a_parent_loop_is_preferred_to_the_single_thread() {
-    within(|| {
+    guarded(|| {
         run(async {
             let parent = here();
             let inner = sync_to_async(|| {
@@ -174,7 +175,7 @@ fn a_parent_loop_is_preferred_to_the_single_thread() {
 
 #[test]
 fn a_forced_new_loop_inside_a_single_thread_context_does_not_wait_for_itself() {
-    within(|| {
+    guarded(|| {
         let nested = async_single_thread_context(|| {
             async_to_sync(|| async {
                 let inner = || {
@@ -193,7 +194,7 @@ fn a_forced_new_loop_inside_a_single_thread_context_does_not_wait_for_itself() {
 
 #[test]
 fn inside_a_frame_the_frame_comes_before_the_block() {
-    within(|| {
+    guarded(|| {
         let caller = here();
         let inside = async_to_sync(|| {
             thread_sensitive_context(async {
@@ -207,7 +208,7 @@ fn inside_a_frame_the_frame_comes_before_the_block() {
 
 #[test]
 fn sync_code_in_a_block_that_calls_back_stays_on_the_block_s_thread() {
-    within(|| {
+    guarded(|| {
         run(thread_sensitive_context(async {
             let nested = sync_to_async(|| {
                 let inner = async_to_sync(|| async {

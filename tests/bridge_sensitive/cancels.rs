@@ -13,11 +13,12 @@ use portage::promise;
 use portage::promise::set_unhandled_hook;
 use portage::time::yield_now;
 
-use crate::common::{LIMIT, begun, forever, run, spawn, tell, told, within};
+use crate::common::{LIMIT, begun, forever, run, spawn, tell, told};
+use crate::kit::guarded;
 
 #[test]
 fn dropped_while_queued_it_never_runs() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (go, gone) = channel::<()>();
             let holding = begun(sync_to_async(move || gone.recv().unwrap()).into_future());
@@ -41,7 +42,7 @@ fn dropped_while_queued_it_never_runs() {
 #[test]
 fn dropped_while_running_it_releases_the_task_and_runs_on() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         run(async {
             let (started, starts) = channel();
             let (go, gone) = channel::<()>();
@@ -68,7 +69,7 @@ fn dropped_while_running_it_releases_the_task_and_runs_on() {
 
 #[test]
 fn dropped_while_its_thread_waits_in_a_nested_call_the_inner_task_is_cancelled() {
-    within(|| {
+    guarded(|| {
         let (pass, passed) = channel();
         run(async move {
             let (started, starts) = promise();
@@ -97,7 +98,7 @@ fn dropped_while_its_thread_waits_in_a_nested_call_the_inner_task_is_cancelled()
 /// D7: the cancel comes before the nested call.
 #[test]
 fn dropped_before_its_thread_enters_a_nested_call_that_is_cancelled_at_once() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (started, starts) = channel();
             let (go, gone) = channel::<()>();
@@ -121,7 +122,7 @@ fn dropped_before_its_thread_enters_a_nested_call_that_is_cancelled_at_once() {
 /// asgiref's test_inner_shield_*: five layers.
 #[test]
 fn a_cancel_travels_through_five_layers_to_the_innermost_task() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (started, starts) = promise();
             let (tell, dropped) = tell();
@@ -153,7 +154,7 @@ fn a_cancel_travels_through_five_layers_to_the_innermost_task() {
 
 #[test]
 fn work_that_was_handed_to_another_task_is_shielded_from_the_cancel() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (started, starts) = promise();
             let (go, gone) = promise::<()>();
@@ -180,7 +181,7 @@ fn work_that_was_handed_to_another_task_is_shielded_from_the_cancel() {
 
 #[test]
 fn a_nested_call_that_has_returned_is_not_cancelled_any_more() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (returned, returns) = promise();
             let (go, gone) = channel::<()>();
@@ -202,7 +203,7 @@ fn a_nested_call_that_has_returned_is_not_cancelled_any_more() {
 
 #[test]
 fn a_dropped_call_whose_code_panics_is_quiet() {
-    within(|| {
+    guarded(|| {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let seen = reports.clone();
         set_unhandled_hook(Box::new(move |report| {
@@ -229,7 +230,7 @@ fn a_dropped_call_whose_code_panics_is_quiet() {
 
 #[test]
 fn a_cancel_reaches_a_nested_call_on_a_loop_of_its_own() {
-    within(|| {
+    guarded(|| {
         let (pass, passed) = channel();
         let (tell, dropped) = tell();
         run(async move {
@@ -254,7 +255,7 @@ fn a_cancel_reaches_a_nested_call_on_a_loop_of_its_own() {
 
 #[test]
 fn an_outer_nested_call_is_cancelled_again_after_an_inner_one_has_returned() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (started, starts) = promise();
             let (tell, dropped) = tell();
@@ -280,7 +281,7 @@ fn an_outer_nested_call_is_cancelled_again_after_an_inner_one_has_returned() {
 
 #[test]
 fn dropping_the_frame_s_task_cancels_calls_that_wait_for_the_frame_s_thread() {
-    within(|| {
+    guarded(|| {
         let (tell, dropped) = tell();
         let call = async_to_sync(move || async move {
             let (go, gone) = channel::<()>();

@@ -1,6 +1,5 @@
 //! What these tests share.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context as PollContext, Waker};
@@ -17,17 +16,6 @@ pub(crate) async fn forever() {
     let (kept, never) = promise::<()>();
     std::mem::forget(kept);
     let _ = never.await;
-}
-
-/// Runs `test` on a thread of its own and fails instead of hanging.
-pub(crate) fn within<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, finished) = channel();
-    let thread = thread::spawn(move || {
-        let _ = done.send(catch_unwind(AssertUnwindSafe(test)));
-    });
-    let outcome = finished.recv_timeout(LIMIT).expect("the test hangs");
-    thread.join().unwrap();
-    outcome.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
 pub(crate) fn run<F: Future>(future: F) -> F::Output {

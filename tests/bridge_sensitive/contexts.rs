@@ -10,12 +10,13 @@ use portage::bridge::async_to_sync;
 use portage::bridge::sync_to_async;
 use portage::context::ContextVar;
 
-use crate::common::{begun, forever, run, within};
+use crate::common::{begun, forever, run};
+use crate::kit::guarded;
 
 #[test]
 fn variables_flow_in_and_back_through_both_bridges() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         VAR.set(0);
         let step = || VAR.set(VAR.get().unwrap() + 1);
         async_to_sync(move || async move {
@@ -43,7 +44,7 @@ fn variables_flow_in_and_back_through_both_bridges() {
 fn a_variable_that_was_un_set_is_un_set_for_the_caller_too() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
     static KEPT: ContextVar<u32> = ContextVar::new("kept");
-    within(|| {
+    guarded(|| {
         run(async {
             KEPT.set(1);
             let set_here = sync_to_async(|| VAR.set(1)).await.unwrap();
@@ -63,7 +64,7 @@ fn a_variable_that_was_un_set_is_un_set_for_the_caller_too() {
 #[test]
 fn the_context_is_that_of_the_first_poll() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         run(async {
             VAR.set(1);
             let call = sync_to_async(|| VAR.get());
@@ -76,7 +77,7 @@ fn the_context_is_that_of_the_first_poll() {
 #[test]
 fn context_modes_choose_what_flows() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         run(async {
             VAR.set(1);
             let change = || {
@@ -109,7 +110,7 @@ fn context_modes_choose_what_flows() {
 #[test]
 fn variables_flow_back_from_a_panic_and_from_a_cancel() {
     static VAR: ContextVar<u32> = ContextVar::new("var");
-    within(|| {
+    guarded(|| {
         let failed = async_to_sync(|| async {
             VAR.set(1);
             panic!("boom")
@@ -145,7 +146,7 @@ fn variables_flow_back_from_a_panic_and_from_a_cancel() {
 fn only_what_was_changed_comes_back() {
     static MINE: ContextVar<u32> = ContextVar::new("mine");
     static THEIRS: ContextVar<u32> = ContextVar::new("theirs");
-    within(|| {
+    guarded(|| {
         run(async {
             MINE.set(1);
             let (go, gone) = channel::<()>();

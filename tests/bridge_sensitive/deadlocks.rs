@@ -15,11 +15,12 @@ use portage::context::Context;
 use portage::promise;
 use portage::time::yield_now;
 
-use crate::common::{LIMIT, begun, here, run, spawn, within};
+use crate::common::{LIMIT, begun, here, run, spawn};
+use crate::kit::guarded;
 
 #[test]
 fn re_entering_the_shared_thread_from_itself_would_deadlock() {
-    within(|| {
+    guarded(|| {
         run(async {
             let inner = sync_to_async(|| run(async { sync_to_async(|| ()).await }));
             assert!(inner.await.unwrap().unwrap_err().is_would_deadlock());
@@ -48,7 +49,7 @@ fn re_entering_the_shared_thread_from_itself_would_deadlock() {
 
 #[test]
 fn re_entering_a_context_thread_from_itself_would_deadlock() {
-    within(|| {
+    guarded(|| {
         run(thread_sensitive_context(async {
             let inner = sync_to_async(|| block_on(async { sync_to_async(|| ()).await }));
             assert!(inner.await.unwrap().unwrap_err().is_would_deadlock());
@@ -59,7 +60,7 @@ fn re_entering_a_context_thread_from_itself_would_deadlock() {
 /// D10: asgiref's flag stays set when the function fails.
 #[test]
 fn a_panic_on_the_shared_thread_leaves_no_false_deadlock_behind() {
-    within(|| {
+    guarded(|| {
         run(async {
             assert!(
                 sync_to_async(|| panic!("boom"))
@@ -74,7 +75,7 @@ fn a_panic_on_the_shared_thread_leaves_no_false_deadlock_behind() {
 
 #[test]
 fn a_task_spawned_by_an_ended_call_may_use_the_shared_thread() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (go, gone) = promise::<()>();
             let task = sync_to_async(move || {
@@ -93,7 +94,7 @@ fn a_task_spawned_by_an_ended_call_may_use_the_shared_thread() {
 /// D13: a task created inside a bridge, under `gather` or `wait_for`.
 #[test]
 fn a_task_created_inside_a_bridge_calls_back_without_a_hang() {
-    within(|| {
+    guarded(|| {
         run(async {
             let outer = sync_to_async(|| {
                 let thread = here();
@@ -113,7 +114,7 @@ fn a_task_created_inside_a_bridge_calls_back_without_a_hang() {
 /// D1: the inner frame's async code needs a call back through the outer frame.
 #[test]
 fn a_thread_parked_in_an_inner_bridge_serves_the_outer_one() {
-    within(|| {
+    guarded(|| {
         let caller = here();
         let outer = async_to_sync(|| async {
             let (ask, asked) = promise::<()>();
@@ -141,7 +142,7 @@ fn a_thread_parked_in_an_inner_bridge_serves_the_outer_one() {
 
 #[test]
 fn an_insensitive_waiter_does_not_hold_the_thread_of_the_setter() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (set, is_set) = promise::<u32>();
             let waiter = sync_to_async(move || is_set.wait().unwrap());
@@ -176,7 +177,7 @@ fn many_nested_chains_at_once_all_end() {
         future
     }
     let threads: Vec<_> = (0..6)
-        .map(|_| thread::spawn(|| within(|| (0..20).map(|_| layer(3)).sum::<u32>())))
+        .map(|_| thread::spawn(|| guarded(|| (0..20).map(|_| layer(3)).sum::<u32>())))
         .collect();
     for thread in threads {
         assert_eq!(thread.join().unwrap(), 20 * 4);
@@ -185,7 +186,7 @@ fn many_nested_chains_at_once_all_end() {
 
 #[test]
 fn many_tasks_share_the_shared_thread_and_the_loop_without_a_hang() {
-    within(|| {
+    guarded(|| {
         run(async {
             let tasks: Vec<_> = (0..100_u32)
                 .map(|i| {
@@ -212,7 +213,7 @@ fn many_tasks_share_the_shared_thread_and_the_loop_without_a_hang() {
 /// D2: in asgiref the setter waits for the thread that waits for the setter.
 #[test]
 fn a_waiter_with_a_context_of_its_own_does_not_hold_the_thread_of_the_setter() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (set, is_set) = promise::<u32>();
             let (begun, begins) = promise::<()>();
@@ -238,7 +239,7 @@ fn a_waiter_with_a_context_of_its_own_does_not_hold_the_thread_of_the_setter() {
 /// the waiter has to limit its wait; then the setter gets its turn.
 #[test]
 fn a_sensitive_waiter_with_a_limit_gives_the_thread_to_the_setter() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (set, mut is_set) = promise::<u32>();
             let (both_begun, go) = channel::<()>();
@@ -261,7 +262,7 @@ fn a_sensitive_waiter_with_a_limit_gives_the_thread_to_the_setter() {
 /// D2: whoever awaits the waiter is never part of the deadlock.
 #[test]
 fn giving_up_on_a_sensitive_waiter_releases_its_caller_at_once() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (set, is_set) = promise::<u32>();
             let (begun_at, begins) = promise::<()>();

@@ -24,11 +24,12 @@ use portage::promise;
 use portage::time::sleep;
 use portage::time::yield_now;
 
-use crate::common::{LIMIT, forever, here, run, spawn, tell, told, within};
+use crate::common::{LIMIT, forever, here, run, spawn, tell, told};
+use crate::kit::guarded;
 
 #[test]
 fn on_a_thread_whose_loop_runs_the_call_is_refused_and_nothing_created() {
-    within(|| {
+    guarded(|| {
         run(async {
             let refused = async_to_sync(|| -> std::future::Ready<()> { panic!("created") });
             assert!(refused.call().unwrap_err().is_running_loop());
@@ -38,7 +39,7 @@ fn on_a_thread_whose_loop_runs_the_call_is_refused_and_nothing_created() {
 
 #[test]
 fn inside_a_block_on_or_a_task_of_the_pool_the_call_works() {
-    within(|| {
+    guarded(|| {
         let call = || async_to_sync(|| async { 1 }).call().unwrap();
         assert_eq!(block_on(async move { call() }), 1);
         let pool = ThreadPool::builder().core_threads(1).build().unwrap();
@@ -49,7 +50,7 @@ fn inside_a_block_on_or_a_task_of_the_pool_the_call_works() {
 
 #[test]
 fn a_future_that_is_not_send_may_be_called() {
-    within(|| {
+    guarded(|| {
         let call = async_to_sync(|| async {
             let local = Rc::new(1);
             yield_now().await;
@@ -61,7 +62,7 @@ fn a_future_that_is_not_send_may_be_called() {
 
 #[test]
 fn a_panic_of_the_async_code_reaches_the_caller() {
-    within(|| {
+    guarded(|| {
         let error = async_to_sync(|| async { panic!("boom") })
             .call()
             .unwrap_err();
@@ -78,7 +79,7 @@ fn a_panic_of_the_async_code_reaches_the_caller() {
 
 #[test]
 fn what_the_async_code_leaves_on_a_loop_of_its_own_is_gone_when_the_call_returns() {
-    within(|| {
+    guarded(|| {
         let (tell, dropped) = tell();
         async_to_sync(move || async move {
             spawn(move || async move {
@@ -98,7 +99,7 @@ fn what_the_async_code_leaves_on_a_loop_of_its_own_is_gone_when_the_call_returns
 
 #[test]
 fn what_the_async_code_leaves_on_the_parent_loop_survives() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (go, gone) = promise::<()>();
             let task = sync_to_async(move || {
@@ -116,7 +117,7 @@ fn what_the_async_code_leaves_on_the_parent_loop_survives() {
 
 #[test]
 fn a_forced_new_loop_is_not_the_parent() {
-    within(|| {
+    guarded(|| {
         run(async {
             let parent = here();
             let inner = sync_to_async(|| {
@@ -133,7 +134,7 @@ fn a_forced_new_loop_is_not_the_parent() {
 /// D4: a pool thread keeps no loop of an earlier call.
 #[test]
 fn a_thread_that_once_ran_a_call_does_not_keep_its_loop() {
-    within(|| {
+    guarded(|| {
         let pool = ThreadPool::builder().core_threads(1).max_threads(1);
         let pool = pool.build().unwrap();
         let executor = Arc::new(pool.clone());
@@ -149,7 +150,7 @@ fn a_thread_that_once_ran_a_call_does_not_keep_its_loop() {
 /// D3: the parent loop stops while sync code waits for it.
 #[test]
 fn a_call_ends_when_the_parent_loop_stops_before_it_has_answered() {
-    within(|| {
+    guarded(|| {
         let (pass, passed) = channel();
         let (dropped, drops) = tell();
         let event_loop = EventLoop::new();
@@ -179,7 +180,7 @@ fn a_call_ends_when_the_parent_loop_stops_before_it_has_answered() {
 
 #[test]
 fn a_parent_loop_that_has_stopped_is_not_used() {
-    within(|| {
+    guarded(|| {
         let (go, gone) = channel();
         let (pass, passed) = channel();
         let event_loop = EventLoop::new();
@@ -202,7 +203,7 @@ fn a_parent_loop_that_has_stopped_is_not_used() {
 
 #[test]
 fn a_time_limit_cancels_the_async_code() {
-    within(|| {
+    guarded(|| {
         let (tell, dropped) = tell();
         let start = Instant::now();
         let call = async_to_sync(move || async move {
@@ -222,7 +223,7 @@ fn a_time_limit_cancels_the_async_code() {
 
 #[test]
 fn timers_work_on_a_loop_of_its_own() {
-    within(|| {
+    guarded(|| {
         let call = async_to_sync(|| async {
             sleep(Duration::from_millis(1)).await;
             2
@@ -236,7 +237,7 @@ fn the_futures_are_send() {
     fn check<T: Send>(value: T) -> T {
         value
     }
-    within(|| {
+    guarded(|| {
         let call = check(sync_to_async(|| 1).into_future());
         let block = check(thread_sensitive_context(async move { call.await.unwrap() }));
         let pool = ThreadPool::builder().core_threads(1).build().unwrap();
@@ -264,7 +265,7 @@ fn under_a_foreign_driver_calls_work() {
             }
         }
     }
-    within(|| {
+    guarded(|| {
         assert_ne!(
             foreign(async { sync_to_async(here).await.unwrap() }),
             here()
@@ -280,7 +281,7 @@ fn under_a_foreign_driver_calls_work() {
 
 #[test]
 fn inside_a_frame_on_its_own_thread_a_loop_of_ours_pumps_the_lane() {
-    within(|| {
+    guarded(|| {
         let caller = here();
         let nested = async_to_sync(|| async {
             sync_to_async(|| {
@@ -299,7 +300,7 @@ fn inside_a_frame_on_its_own_thread_a_loop_of_ours_pumps_the_lane() {
 
 #[test]
 fn a_loop_handle_of_another_thread_is_no_hindrance() {
-    within(|| {
+    guarded(|| {
         let (pass, passed) = channel::<LoopHandle>();
         let owner = thread::spawn(move || {
             let event_loop = EventLoop::new();
@@ -329,7 +330,7 @@ fn in_a_thread_local_destructor_a_call_ends_one_way_or_the_other() {
     }
     for first in [true, false] {
         let (tell, told) = channel();
-        within(move || {
+        guarded(move || {
             if first {
                 async_to_sync(|| async {}).call().unwrap();
             }
@@ -355,7 +356,7 @@ fn a_panic_in_the_drop_of_the_async_code_does_not_cost_its_value() {
             Poll::Ready(1)
         })
     }
-    within(|| {
+    guarded(|| {
         assert_eq!(async_to_sync(armed).call().unwrap(), 1);
         run(async {
             let nested = sync_to_async(|| async_to_sync(armed).call().unwrap());

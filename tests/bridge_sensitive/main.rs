@@ -15,5 +15,7 @@ mod cancels;
 mod common;
 mod contexts;
 mod deadlocks;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod loops;
 mod routes;

@@ -19,11 +19,12 @@ use portage::event_loop::running_loop;
 use portage::pool::Shutdown;
 use portage::promise;
 
-use crate::common::{begun, here, run, spawn, tell, told, within};
+use crate::common::{begun, here, run, spawn, tell, told};
+use crate::kit::guarded;
 
 #[test]
 fn sync_code_returns_its_value_and_its_panic() {
-    within(|| {
+    guarded(|| {
         run(async {
             assert_eq!(sync_to_async(|| 7).await.unwrap(), 7);
             let error = sync_to_async(|| panic!("boom")).await.unwrap_err();
@@ -36,7 +37,7 @@ fn sync_code_returns_its_value_and_its_panic() {
 
 #[test]
 fn async_outermost_all_sensitive_calls_share_one_thread() {
-    within(|| {
+    guarded(|| {
         let (one, name) = run(async {
             let call = sync_to_async(|| (here(), thread::current().name().map(str::to_owned)));
             assert_eq!(call.explain(), Route::SharedThread);
@@ -51,7 +52,7 @@ fn async_outermost_all_sensitive_calls_share_one_thread() {
 
 #[test]
 fn sensitive_calls_never_overlap() {
-    within(|| {
+    guarded(|| {
         let inside = Arc::new(AtomicBool::new(false));
         run(async {
             let calls: Vec<_> = (0..8)
@@ -77,7 +78,7 @@ fn sensitive_calls_never_overlap() {
 
 #[test]
 fn sync_outermost_sensitive_calls_run_on_the_calling_thread() {
-    within(|| {
+    guarded(|| {
         let ran_on = async_to_sync(|| async {
             let call = sync_to_async(here);
             assert_eq!(call.explain(), Route::CallingThread);
@@ -93,7 +94,7 @@ fn sync_outermost_sensitive_calls_run_on_the_calling_thread() {
 
 #[test]
 fn async_inside_sync_inside_async_is_back_on_the_first_loop() {
-    within(|| {
+    guarded(|| {
         run(async {
             let outer = here();
             let inner = sync_to_async(|| async_to_sync(|| async { here() }).call().unwrap());
@@ -104,7 +105,7 @@ fn async_inside_sync_inside_async_is_back_on_the_first_loop() {
 
 #[test]
 fn four_alternating_layers_keep_their_threads() {
-    within(|| {
+    guarded(|| {
         let outermost = here();
         let layers = async_to_sync(|| async {
             let on_loop = here();
@@ -138,7 +139,7 @@ fn four_alternating_layers_keep_their_threads() {
 
 #[test]
 fn an_insensitive_call_runs_on_the_pool() {
-    within(|| {
+    guarded(|| {
         run(async {
             let call = sync_to_async(|| ThreadPool::current().is_some());
             let call = call.thread_sensitive(false);
@@ -158,7 +159,7 @@ fn a_named_executor_gets_the_call_once_and_makes_it_insensitive() {
             Ok(())
         }
     }
-    within(|| {
+    guarded(|| {
         run(async {
             let counting = Arc::new(Counting(AtomicUsize::new(0)));
             let call = sync_to_async(here).executor(counting.clone());
@@ -171,7 +172,7 @@ fn a_named_executor_gets_the_call_once_and_makes_it_insensitive() {
 
 #[test]
 fn a_refusal_is_an_error_and_leaves_no_false_deadlock_behind() {
-    within(|| {
+    guarded(|| {
         run(async {
             let pool = ThreadPool::builder().core_threads(1).build().unwrap();
             pool.shutdown(Shutdown::Drain);
@@ -186,7 +187,7 @@ fn a_refusal_is_an_error_and_leaves_no_false_deadlock_behind() {
 
 #[test]
 fn a_task_that_came_without_a_context_finds_the_frame_of_its_loop() {
-    within(|| {
+    guarded(|| {
         let caller = here();
         let ran_on = async_to_sync(|| async {
             let handle = running_loop().unwrap();
@@ -209,7 +210,7 @@ fn a_task_that_came_without_a_context_finds_the_frame_of_its_loop() {
 
 #[test]
 fn tasks_of_a_finished_frame_find_a_live_outer_one() {
-    within(|| {
+    guarded(|| {
         let outermost = here();
         let late = async_to_sync(move || async move {
             let (go, gone) = promise::<()>();
@@ -234,7 +235,7 @@ fn tasks_of_a_finished_frame_find_a_live_outer_one() {
 /// D9: background tasks after the frame ended.
 #[test]
 fn a_task_that_outlives_all_frames_goes_to_the_shared_thread() {
-    within(|| {
+    guarded(|| {
         run(async {
             let (go, gone) = promise::<()>();
             let task = sync_to_async(move || {
@@ -259,7 +260,7 @@ fn a_task_that_outlives_all_frames_goes_to_the_shared_thread() {
 /// asgiref's test_two_nested_tasks_with_asyncio_run: the drain lets both run.
 #[test]
 fn what_was_queued_when_the_frame_ends_still_runs() {
-    within(|| {
+    guarded(|| {
         let (go, gone) = channel::<()>();
         let tasks = async_to_sync(move || async move {
             // The first holds the thread of the frame, the second is queued behind it.

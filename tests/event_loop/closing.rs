@@ -15,7 +15,8 @@ use portage::promise::Cancel;
 use portage::time::{sleep, yield_now};
 use portage::{EventLoop, Executor, ExecutorExt, Job, JoinHandle, promise};
 
-use crate::{OnDrop, guarded};
+use crate::OnDrop;
+use crate::kit::guarded;
 
 #[test]
 fn a_closed_loop_refuses_at_once() {

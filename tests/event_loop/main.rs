@@ -10,7 +10,7 @@ mod nesting;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,22 +24,7 @@ use portage::promise::Cancel;
 use portage::time::{sleep, yield_now};
 use portage::{EventLoop, ExecutorExt, LoopHandle, promise};
 
-/// Runs `test` on a thread of its own, so that a hang is a failure.
-fn guarded(test: impl FnOnce() + Send + 'static) {
-    let (done, end) = mpsc::channel();
-    let runner = thread::spawn(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(test));
-        let _ = done.send(());
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
-        }
-    });
-    end.recv_timeout(Duration::from_secs(90))
-        .expect("the test hangs");
-    if let Err(panic) = runner.join() {
-        resume_unwind(panic);
-    }
-}
+use kit::{guarded, run_all};
 
 /// What happened, in order; for one thread.
 #[derive(Clone, Default)]
@@ -257,13 +242,7 @@ fn a_yielding_task_goes_to_the_back() {
                 })
             })
             .collect();
-        event_loop
-            .run_until_complete(async {
-                for task in tasks {
-                    task.await.unwrap();
-                }
-            })
-            .unwrap();
+        run_all(&event_loop, tasks);
         assert_eq!(log.read(), [0, 1, 2, 10, 11, 12, 20, 21, 22]);
 
         let (log, inner) = (Log::default(), event_loop.clone());

@@ -11,8 +11,7 @@ use portage::event_loop::running_loop;
 use portage::time::sleep;
 use portage::{EventLoop, Promise, block_on, promise};
 
-use crate::guarded;
-use crate::kit::in_time;
+use crate::kit::{guarded, in_time};
 
 #[test]
 fn no_run_begins_inside_a_running_loop_of_this_thread() {

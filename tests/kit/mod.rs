@@ -1,18 +1,22 @@
 //! What the black-box tests share: they see the public API only.
 //!
 //! Nothing here sleeps to make a race likely. A [`Gate`] stops a job where the test wants it,
-//! [`watchdog`] turns a hang into a message, [`Drops`] counts what lives and what was dropped.
+//! [`watchdog`] and [`guarded`] turn a hang into a message, [`Drops`] counts what lives and what was dropped.
 
 #![allow(dead_code, reason = "every test binary uses its own part of the kit")]
 
 use std::future::Future;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use portage::{EventLoop, JoinHandle};
 
 pub(crate) mod reports;
 
@@ -71,6 +75,19 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         lock(&WATCHED).retain(|(id, _, _)| *id != self.0);
     }
+}
+
+/// Runs `test` on a thread of its own; panics with it, or if it hangs.
+pub(crate) fn guarded<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, end) = channel();
+    let runner = std::thread::spawn(move || {
+        let _ = done.send(catch_unwind(AssertUnwindSafe(test)));
+    });
+    let outcome = end
+        .recv_timeout(Duration::from_secs(PATIENCE + 30))
+        .expect("the test hangs");
+    runner.join().expect("what unwinds was caught");
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
 }
 
 fn watch() {
@@ -351,6 +368,16 @@ impl Wake for Unpark {
     }
 }
 
+/// Runs the loop until these tasks have ended, each with a value.
+pub(crate) fn run_all<T>(event_loop: &EventLoop, tasks: Vec<JoinHandle<T>>) {
+    let all = async {
+        for task in tasks {
+            task.await.expect("a value");
+        }
+    };
+    event_loop.run_until_complete(all).expect("it is idle");
+}
+
 /// A runtime that knows nothing of ours: polls on this thread, parks it in between.
 pub(crate) fn foreign_block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
@@ -477,7 +504,7 @@ impl<T: Clone> Diary<T> {
 pub(crate) fn on_new_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| match scope.spawn(f).join() {
         Ok(value) => value,
-        Err(payload) => std::panic::resume_unwind(payload),
+        Err(payload) => resume_unwind(payload),
     })
 }
 
