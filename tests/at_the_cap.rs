@@ -166,7 +166,6 @@ fn a_deep_wait_for_what_somebody_outside_brings_is_no_deadlock() {
     let (at, deep) = mpsc::channel();
     let waits = small_stacks(2, move || down(8, told, at));
     deep.recv().expect("it goes down");
-    thread::sleep(Duration::from_millis(20));
     done.resolve(1).expect("it is awaited");
     assert_eq!(waits.wait().expect("a value"), 9);
 }

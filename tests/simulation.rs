@@ -19,7 +19,9 @@ use portage::execution_queue::{AsyncExecutionQueue, Close};
 use portage::pool::Shutdown;
 use portage::sync::ThreadWithException;
 use portage::time::{sleep, timeout, yield_now};
-use portage::{CurrentThreadExecutor, EventLoop, ThreadPool, block_on, promise, simulation};
+use portage::{
+    CurrentThreadExecutor, EventLoop, JoinHandle, ThreadPool, block_on, promise, simulation,
+};
 
 fn pool(core: usize) -> ThreadPool {
     ThreadPool::builder()
@@ -314,7 +316,7 @@ fn a_close_waits_also_for_what_another_close_cancels() {
         simulation::switch();
         queue.close(Close::Drain);
         assert!(queue.is_empty());
-        assert!(jobs.iter().all(portage::JoinHandle::is_finished));
+        assert!(jobs.iter().all(JoinHandle::is_finished));
         other.wait().unwrap();
         third.wait().unwrap();
     });
@@ -353,4 +355,30 @@ fn a_start_hook_that_panics_leaves_no_pinned_task_behind() {
         assert!(pool.shutdown(Shutdown::Drain).completed);
         assert_eq!(drops.live(), 0);
     });
+}
+
+/// The time of a simulation passes once everybody sleeps: the waits have all been looked at by then.
+#[test]
+fn deep_waits_that_sleep_until_somebody_outside_brings_the_value_are_no_deadlock() {
+    fn down(levels: u32, told: JoinHandle<u32>) -> u32 {
+        if levels == 0 {
+            return told.wait().unwrap();
+        }
+        let pool = ThreadPool::current().unwrap();
+        let next = pool.spawn_blocking(move || down(levels - 1, told));
+        next.wait().unwrap() + 1
+    }
+    let _watch = watchdog(60);
+    for seed in 0..20 {
+        let sum = simulation::run(seed, || {
+            let builder = ThreadPool::builder().core_threads(2).max_threads(2);
+            let pool = builder.stack_size(128 << 10).build().unwrap();
+            let (done, told) = promise();
+            let waits = pool.spawn_blocking(move || down(8, told));
+            block_on(sleep(Duration::from_millis(20)));
+            done.resolve(1).unwrap();
+            waits.wait().unwrap()
+        });
+        assert_eq!(sum.unwrap(), 9);
+    }
 }

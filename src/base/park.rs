@@ -247,6 +247,7 @@ mod tests {
         assert!(!parker.park_until(Some(Instant::now() + Duration::from_millis(5))));
         let unparker = parker.unparker().clone();
         let other = std::thread::spawn(move || {
+            // Either order must do; no state tells when the nap begins that this is to fall into.
             std::thread::sleep(Duration::from_millis(2));
             unparker.unpark();
         });

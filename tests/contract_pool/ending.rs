@@ -1,7 +1,7 @@
 //! Shutdown: what is taken, what is dropped, what is waited for, and who may ask for it.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use portage::pool::Shutdown;
@@ -196,12 +196,23 @@ fn after_shutdown_nothing_is_taken_and_everything_resolves() {
 fn shutdown_is_idempotent_and_may_be_called_by_many() {
     let _watch = watchdog(20);
     let pool = pool(2, 2);
-    let handle = pool.spawn_blocking(|| std::thread::sleep(Duration::from_millis(5)));
+    let gate = Gate::new();
+    let held = gate.clone();
+    let handle = pool.spawn_blocking(move || held.pass());
+    gate.wait_entered(1);
+    let modes = [Shutdown::Drain, Shutdown::Drain, Shutdown::CancelQueued];
+    let all_call = Barrier::new(modes.len() + 1);
     std::thread::scope(|scope| {
-        for mode in [Shutdown::Drain, Shutdown::Drain, Shutdown::CancelQueued] {
-            let pool = pool.clone();
-            scope.spawn(move || assert!(pool.shutdown(mode).completed));
+        let _end = OpenAtEnd(gate.clone());
+        for mode in modes {
+            let (pool, all_call) = (&pool, &all_call);
+            scope.spawn(move || {
+                all_call.wait();
+                assert!(pool.shutdown(mode).completed);
+            });
         }
+        all_call.wait();
+        gate.open();
     });
     assert!(handle.is_finished());
     assert!(pool.shutdown(Shutdown::Drain).completed);
@@ -459,7 +470,7 @@ fn a_submission_that_races_the_shutdown_runs_or_resolves() {
     for round in 0..50 {
         let pool = pool(2, 2);
         let mode = [Shutdown::Drain, Shutdown::CancelQueued][round % 2];
-        let start = std::sync::Barrier::new(3);
+        let start = Barrier::new(3);
         let ran = Diary::new();
         std::thread::scope(|scope| {
             let submitters: Vec<_> = (0..2)

@@ -377,7 +377,11 @@ fn later_refusals_pause_and_then_growth_goes_on() {
 #[test]
 fn at_the_cap_the_jobs_still_run() {
     let pool = Mini::new(1, 4, Scripted::new(usize::MAX));
-    burst(&pool, 40, || std::thread::sleep(Duration::from_millis(2)));
+    // They run in fours, or not at all.
+    let four = Arc::new(Barrier::new(4));
+    burst(&pool, 40, move || {
+        four.wait();
+    });
     assert_eq!(pool.threads(), 4);
     pool.close();
 }
