@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::blocking::{compute, on_a_new_pool};
-use super::{histogram, percentiles};
+use super::{bounds, histogram, percentiles};
 use crate::pools::Gate;
 use crate::{Check, Contender, Effort, Scenario, system};
 
@@ -47,34 +47,8 @@ pub const MIXED: Scenario = Scenario {
     ],
 };
 
-const fn beside(what: &'static str, ours: &'static str) -> Check {
-    Check::ratio(11, what, "p99_us", TOKIO, 1.0).ours(ours)
-}
-
-/// What anybody could gain: `threads` stand by and are only to be woken; and other sizes.
-pub const BOUNDS: Scenario = Scenario {
-    name: "mixed-bounds",
-    contenders: &[
-        "portage",
-        "tokio",
-        "threads",
-        "tokio 2",
-        "portage 1",
-        "portage 3",
-        "portage 4",
-        "portage 8",
-    ],
-    enter,
-    checks: &[
-        beside("bounds: as it is", "portage"),
-        beside("bounds: a thread stands by for each", "threads"),
-        beside("bounds: tokio with 2 threads", "tokio 2"),
-        beside("bounds: a core of 1", "portage 1"),
-        beside("bounds: a core of 3", "portage 3"),
-        beside("bounds: a core of 4", "portage 4"),
-        beside("bounds: a core of 8", "portage 8"),
-    ],
-};
+/// What anybody could gain.
+pub const BOUNDS: Scenario = bounds!(11, "mixed-bounds", 1.0);
 
 fn enter(name: &str, effort: Effort) -> Box<dyn Contender> {
     let arrivals = WARM_UP + COUNTED * effort.scale;

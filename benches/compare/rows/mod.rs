@@ -57,6 +57,33 @@ pub const ALL: &[Scenario] = &[
 /// What is performed only where it is asked for by its name: how far anybody could get.
 pub const BOUNDS: &[Scenario] = &[mixed::BOUNDS, service::BOUNDS];
 
+/// How far anybody could get in a row of latencies: next to tokio each of these, and what all such
+/// rows compare. `threads` stand by and are only to be woken; a number is another size.
+macro_rules! bounds {
+    ($row:literal, $name:literal, $bar:expr $(, $ours:literal: $what:literal)*) => {
+        bounds!(@all $row, $name, $bar,
+            "portage": "as it is",
+            $($ours: $what,)*
+            "threads": "a thread stands by for each",
+            "tokio 2": "tokio with 2 threads",
+            "portage 1": "a core of 1",
+            "portage 3": "a core of 3",
+            "portage 4": "a core of 4",
+            "portage 8": "a core of 8")
+    };
+    (@all $row:literal, $name:literal, $bar:expr, $($ours:literal: $what:literal),*) => {
+        Scenario {
+            name: $name,
+            contenders: &["tokio", $($ours),*],
+            enter,
+            checks: &[$(
+                Check::ratio($row, concat!("bounds: ", $what), "p99_us", TOKIO, $bar).ours($ours)
+            ),*],
+        }
+    };
+}
+use bounds;
+
 /// Nanoseconds that `work` takes, for each of `count`.
 fn nanoseconds_each(count: usize, work: impl FnOnce()) -> f64 {
     let start = Instant::now();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 
-use super::{histogram, percentiles};
+use super::{bounds, histogram, percentiles};
 use crate::pools::{Pool, Portage, Threads, sized, tokio_runtime_with};
 use crate::{Check, Contender, Effort, Scenario, system};
 
@@ -43,37 +43,8 @@ pub const OFFLOADING: Scenario = Scenario {
     )],
 };
 
-const fn beside(what: &'static str, ours: &'static str) -> Check {
-    Check::ratio(20, what, "p99_us", TOKIO, 0.9).ours(ours)
-}
-
-/// What anybody could gain: `inline` makes the call on the spot, and hands over nothing; `threads`
-/// stand by and are only to be woken; and other sizes.
-pub const BOUNDS: Scenario = Scenario {
-    name: "service-bounds",
-    contenders: &[
-        "portage",
-        "tokio",
-        "inline",
-        "threads",
-        "tokio 2",
-        "portage 1",
-        "portage 3",
-        "portage 4",
-        "portage 8",
-    ],
-    enter,
-    checks: &[
-        beside("bounds: as it is", "portage"),
-        beside("bounds: the call on the spot", "inline"),
-        beside("bounds: a thread stands by for each", "threads"),
-        beside("bounds: tokio with 2 threads", "tokio 2"),
-        beside("bounds: a core of 1", "portage 1"),
-        beside("bounds: a core of 3", "portage 3"),
-        beside("bounds: a core of 4", "portage 4"),
-        beside("bounds: a core of 8", "portage 8"),
-    ],
-};
+/// What anybody could gain: `inline` makes the call on the spot, and hands over nothing.
+pub const BOUNDS: Scenario = bounds!(20, "service-bounds", 0.9, "inline": "the call on the spot");
 
 /// Who makes the blocking call.
 #[derive(Clone)]
