@@ -26,6 +26,7 @@ mod explored;
 mod line;
 #[cfg(all(test, loom))]
 mod models;
+mod state;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
