@@ -52,6 +52,7 @@ mod block;
 mod cell;
 mod control;
 mod current;
+mod duty;
 mod end;
 mod id;
 mod make;
