@@ -359,6 +359,7 @@ impl Growth {
         crew.threads.saturating_sub(crew.announced) < self.limits.core
     }
 
+    /// Whether the pool is to grow: the cheap reasons to keep it as it is come first.
     fn decide<G: Ground>(&self, sight: &mut Sight, ground: &Arc<G>, why: Why) -> Plan {
         let crew = ground.crew();
         if !self.limits.allow_more_than(crew.threads) {
@@ -393,21 +394,32 @@ impl Growth {
         if self.lacks_core(&counts) {
             return plan(&load, &self.limits);
         }
+        self.look_closely(sight, &mut load, &counts, now);
+        let plan = plan(&load, &self.limits);
+        if plan != Plan::Keep {
+            // A thread that was started for a stall has as long as the one before it.
+            sight.taken_at = now;
+        }
+        if why == Why::Tick {
+            sight.queued = counts.queued;
+        }
+        plan
+    }
+
+    /// What the workers do, and for how long it has been so, into the load.
+    fn look_closely(&self, sight: &mut Sight, load: &mut Load, counts: &Counts, now: Duration) {
         sight.looked = Some(now);
         sight.pace.note(now, counts.ended);
         if sight.taken != Some(counts.taken) || load.isolated {
             (sight.taken, sight.taken_at) = (Some(counts.taken), now);
         }
         // Whoever has just taken a job is no sign of a stall.
-        if why != Why::Began {
+        if !load.looker {
             load.stalled = now.saturating_sub(sight.taken_at);
         }
         // A backlog that does not shrink is a flow: draining soon is no comfort to it.
         if counts.queued < sight.queued {
             load.drain = sight.pace.drain(counts.queued);
-        }
-        if why == Why::Tick {
-            sight.queued = counts.queued;
         }
         // A lone arrival is worth a thread on suspicion.
         let settle = match sight.pace.is_short(counts.threads) {
@@ -415,14 +427,8 @@ impl Growth {
             true => SETTLE_SHORT,
             false => SETTLE,
         };
-        load.seen = self.sample(sight, &counts, now, settle);
+        load.seen = self.sample(sight, counts, now, settle);
         load.crowded = load.stalled >= STALL && sight.eyes.is_crowded();
-        let plan = plan(&load, &self.limits);
-        if plan != Plan::Keep {
-            // A thread that was started for a stall has as long as the one before it.
-            sight.taken_at = now;
-        }
-        plan
     }
 
     fn sample(&self, sight: &mut Sight, counts: &Counts, now: Duration, settle: Duration) -> Seen {
