@@ -256,7 +256,7 @@ mod models {
     use crate::queue::injector::Injector;
     use loom::thread;
 
-    /// A pool with a core of one and two threads, of which one is blocked.
+    /// A pool with a core of one and two threads, and what a look at it starts.
     struct Toy {
         census: Census,
         queue: Injector<u8>,
@@ -264,6 +264,17 @@ mod models {
     }
 
     impl Toy {
+        fn new() -> Arc<Self> {
+            let census = Census::new();
+            assert_eq!(census.reserve(2, 2), 2);
+            (0..2).for_each(|_| census.arrived());
+            Arc::new(Self {
+                census,
+                queue: Injector::new(),
+                started: AtomicUsize::new(0),
+            })
+        }
+
         /// Starts a thread if there is work, and fewer than the core that could do it.
         fn look(&self) {
             let now = self.census.now();
@@ -282,13 +293,7 @@ mod models {
     #[test]
     fn loom_pool_a_push_that_races_a_retirement_starts_a_thread() {
         loom::model(|| {
-            let toy = Arc::new(Toy {
-                census: Census::new(),
-                queue: Injector::new(),
-                started: AtomicUsize::new(0),
-            });
-            assert_eq!(toy.census.reserve(2, 2), 2);
-            (0..2).for_each(|_| toy.census.arrived());
+            let toy = Toy::new();
             toy.census.block_begins();
             let leaving = toy.clone();
             let worker = thread::spawn(move || {
@@ -313,13 +318,7 @@ mod models {
     #[test]
     fn loom_pool_a_start_that_found_no_place_is_made_up_for() {
         loom::model(|| {
-            let toy = Arc::new(Toy {
-                census: Census::new(),
-                queue: Injector::new(),
-                started: AtomicUsize::new(0),
-            });
-            assert_eq!(toy.census.reserve(2, 2), 2);
-            (0..2).for_each(|_| toy.census.arrived());
+            let toy = Toy::new();
             assert!(toy.census.leaves_if_above(1));
             toy.census.block_begins();
             let start = |toy: &Toy| {
