@@ -10,7 +10,7 @@ use crate::base::sync::Arc;
 use crate::error::SubmitError;
 use crate::join_error::JoinError;
 use crate::promise::JoinHandle;
-use crate::task::{self, Driving, Schedule, Spawned, TaskId, TaskRef};
+use crate::task::{self, Driving, Schedule, Settle, Spawned, TaskId, TaskRef};
 
 /// A closure to run once, with its way back to a [`JoinHandle`].
 ///
@@ -90,12 +90,9 @@ impl Job {
     }
 
     /// A job that stands for a future: made by `create` where the job runs, it stays on that
-    /// thread, queued by what `settle` gives there, or else by the executor.
+    /// thread, where it settles as `settle` says, or else with the executor.
     #[track_caller]
-    pub(crate) fn remote<C, F>(
-        settle: Option<fn() -> Arc<dyn Schedule>>,
-        create: C,
-    ) -> (Job, JoinHandle<F::Output>)
+    pub(crate) fn remote<C, F>(settle: Option<Settle>, create: C) -> (Job, JoinHandle<F::Output>)
     where
         C: FnOnce() -> F + Send + 'static,
         F: Future + 'static,

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use crate::base::sync::Arc;
 use crate::promise::JoinHandle;
-use crate::task::{self, Schedule, Spawned, TaskRef};
+use crate::task::{self, Schedule, Settle, Spawned, TaskRef};
 
 /// A closure for an executor that is known.
 #[track_caller]
@@ -65,12 +65,12 @@ where
 
 /// A future that is made by `create` at its first poll and stays on the thread of that poll.
 ///
-/// `home` keeps the account throughout. After the first poll the task is queued by what
-/// `settle` gives there, or by `home`.
+/// `home` keeps the account throughout. With the first poll the task settles there, as `settle`
+/// says, or stays with `home`.
 #[track_caller]
 pub(crate) fn remote<C, F>(
     home: Arc<dyn Schedule>,
-    settle: Option<fn() -> Arc<dyn Schedule>>,
+    settle: Option<Settle>,
     create: C,
 ) -> (TaskRef, JoinHandle<F::Output>)
 where

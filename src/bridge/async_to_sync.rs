@@ -128,7 +128,8 @@ impl<C> AsyncToSync<C> {
     /// # Errors
     ///
     /// [`is_running_loop`](BridgeError::is_running_loop) on a thread whose
-    /// [`EventLoop`] is running: await it there; `create` is not called.
+    /// [`EventLoop`] is running: await it there; `create` is not called. A `block_on` and the
+    /// tasks of a pool do not count, but for its pinned ones, which its workers' loops drive.
     /// [`is_timed_out`](BridgeError::is_timed_out), [`is_panic`](BridgeError::is_panic).
     /// [`is_cancelled`](BridgeError::is_cancelled) when the task that awaits the enclosing
     /// `sync_to_async` is dropped, now or before.

@@ -11,7 +11,7 @@ use crate::bridge::config::configured_executor;
 use crate::entered::is_in_loop;
 use crate::error::{JoinError, SubmitError};
 use crate::event_loop::{
-    block_on, ensure_thread_event_loop, thread_loop_home, with_thread_event_loop,
+    ON_THREAD_LOOP, block_on, ensure_thread_event_loop, with_thread_event_loop,
 };
 use crate::executor::{Drives, Executor, Job};
 use crate::lost::unless_lost;
@@ -134,7 +134,7 @@ where
     F::Output: Send + 'static,
 {
     match drives {
-        Drives::OnThreadLoop => Job::remote(Some(thread_loop_home), create),
+        Drives::OnThreadLoop => Job::remote(Some(ON_THREAD_LOOP), create),
         Drives::AsTask => Job::remote(None, create),
         Drives::ToTheEnd => {
             let driving = Driving::default();

@@ -28,7 +28,6 @@ use crate::executor::Executor;
 
 /// Where a [`sync_to_async`](fn@crate::bridge::sync_to_async) call runs; the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Route {
     /// The thread of the nearest sync frame that waits, in
     /// [`async_to_sync`](fn@crate::bridge::async_to_sync), for the work that calls.

@@ -116,9 +116,25 @@ impl Core {
         self.shared.inbox.take(&mut self.ready.borrow_mut());
         self.backlog.set(self.ready.borrow().len());
         Ok(Run {
-            inside: Some((enter_loop(), show_running(Some(self.clone()), false))),
+            inside: Some(self.show()),
             core: self.clone(),
         })
+    }
+
+    /// Does `work` as a run does it: in one of its own, or on top of the one that is on.
+    pub(super) fn run_inside(self: &Rc<Self>, work: &mut dyn FnMut()) {
+        match self.begin() {
+            Ok(_run) => work(),
+            Err(_) => {
+                let _inside = self.show();
+                work();
+            }
+        }
+    }
+
+    /// This is the loop that runs on this thread, until the guards are dropped.
+    fn show(self: &Rc<Self>) -> (LoopGuard, Visible) {
+        (enter_loop(), show_running(Some(self.clone()), false))
     }
 
     /// Whether anything can be run now.

@@ -45,7 +45,7 @@ pub use shared::LoopState;
 pub use thread::{ensure_thread_event_loop, running_loop, with_thread_event_loop};
 
 pub(crate) use stopped::Stopped;
-pub(crate) use thread::{ThreadLoopDriver, thread_loop_home};
+pub(crate) use thread::{ON_THREAD_LOOP, ThreadLoopDriver};
 
 /// A loop that drives tasks on the thread that made it.
 ///

@@ -13,7 +13,7 @@ use crate::event_loop::core::running;
 use crate::event_loop::handle::LoopHandle;
 use crate::event_loop::shared::{LoopState, OnWake};
 use crate::event_loop::turn::{Shares, turn};
-use crate::task::Schedule;
+use crate::task::Settle;
 use crate::timer::Timers;
 
 local! {
@@ -110,10 +110,12 @@ pub fn running_loop() -> Option<LoopHandle> {
     running().map(|core| LoopHandle::new(core.shared.clone()))
 }
 
-/// The schedule of this thread's own loop, for tasks that settle on this thread.
-pub(crate) fn thread_loop_home() -> Arc<dyn Schedule> {
-    own().core().shared.clone()
-}
+/// Makes a task one of this thread's own loop: it is queued there, and its polls find that loop
+/// running, the first one too.
+pub(crate) const ON_THREAD_LOOP: Settle = Settle {
+    home: || own().core().shared.clone(),
+    first_poll: |poll| own().core().run_inside(poll),
+};
 
 /// A worker's way to drive its own loop; one per worker thread. Its drop closes the loop.
 ///
@@ -191,7 +193,7 @@ impl Drop for ThreadLoopDriver {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::{ThreadLoopDriver, ensure_thread_event_loop, running_loop, thread_loop_home};
+    use super::{ON_THREAD_LOOP, ThreadLoopDriver, ensure_thread_event_loop, running_loop};
     use crate::base::clock::Clock;
     use crate::event_loop::{LoopState, with_thread_event_loop};
     use crate::spawn;
@@ -299,16 +301,17 @@ mod tests {
     fn a_task_settles_on_the_thread_that_polls_it_first() {
         on_worker(|driver, _, _| {
             let account = ensure_thread_event_loop();
-            assert!(matches!(thread_loop_home().home(), Home::Thread(_)));
-            let (task, handle) =
-                spawn::remote(account.begin_task(), Some(thread_loop_home), || {
-                    let stays = std::rc::Rc::new(4);
-                    async move {
-                        yield_now().await;
-                        *stays
-                    }
-                });
+            assert!(matches!((ON_THREAD_LOOP.home)().home(), Home::Thread(_)));
+            let (task, handle) = spawn::remote(account.begin_task(), Some(ON_THREAD_LOOP), || {
+                let stays = std::rc::Rc::new(4);
+                assert!(running_loop().is_some_and(|own| own.is_current_thread()));
+                async move {
+                    yield_now().await;
+                    *stays
+                }
+            });
             task.run();
+            assert!(running_loop().is_none());
             assert!(driver.has_work());
             while driver.has_work() {
                 driver.turn(16);

@@ -61,7 +61,7 @@ use crate::base::sync::atomic::{Ordering, fence};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
-use crate::event_loop::thread_loop_home;
+use crate::event_loop::ON_THREAD_LOOP;
 use crate::executor::{Drives, Executor, Job, KeepsOpen, KeptOpen};
 use crate::promise::JoinHandle;
 use crate::spawn;
@@ -417,7 +417,7 @@ impl ThreadPool {
             return handle;
         }
         let home = Arc::new(Pinned::new(shared.clone()));
-        let (task, handle) = spawn::remote(home, Some(thread_loop_home), create);
+        let (task, handle) = spawn::remote(home, Some(ON_THREAD_LOOP), create);
         self.push(&Caller::of(shared), task);
         handle
     }

@@ -16,7 +16,7 @@ use super::id::TaskId;
 use super::reader::Reader;
 use super::run::{FutureTable, JobTable, PromiseTable};
 use super::schedule::Schedule;
-use super::side::{Chain, Derived, Driving, Named, Plain, Settling, Side, Writing};
+use super::side::{Chain, Derived, Driving, Named, Plain, Settle, Settling, Side, Writing};
 use super::span::Span;
 use super::state::{CANCEL, DONE, FUTURE, LATE, PREVENTED, SCHEDULED, SOURCE, Snapshot};
 use crate::base::sync::Arc;
@@ -199,7 +199,7 @@ where
 pub(crate) fn remote<C, F>(
     spawned: Spawned,
     home: Option<Arc<dyn Schedule>>,
-    settle: Option<fn() -> Arc<dyn Schedule>>,
+    settle: Option<Settle>,
     create: C,
 ) -> (TaskRef, Reader<F::Output>)
 where

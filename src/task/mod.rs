@@ -92,7 +92,6 @@ pub(crate) use place::Place;
 pub(crate) use reader::Reader;
 pub(crate) use runner::Runner;
 pub(crate) use schedule::{Ended, Home, Schedule, Waits, WakeKind};
-pub(crate) use side::Driving;
-pub(crate) use side::{Chain, Origin};
+pub(crate) use side::{Chain, Driving, Origin, Settle};
 pub(crate) use unhandled::{report_failure, report_stray_panic};
 pub(crate) use watch::Callback;

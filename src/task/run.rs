@@ -249,11 +249,10 @@ where
     S: Side + 'static,
 {
     let header = task.header();
+    // SAFETY: duty 1.
+    let side = unsafe { &Typed::<F, F::Output, S>::cell(task.cell()).side };
     if first {
-        // SAFETY: duty 1.
-        unsafe { Typed::<F, F::Output, S>::cell(task.cell()) }
-            .side
-            .settle();
+        side.settle();
         if let Some(home) = header.home() {
             home.started(&task);
         }
@@ -278,7 +277,8 @@ where
         }
     };
     // SAFETY: the claim makes the context ours too (invariant 2).
-    if let Err(payload) = unsafe { inside(header, runner, poll) } {
+    let poll = || unsafe { inside(header, runner, poll) };
+    if let Err(payload) = side.poll(first, poll) {
         // The end of a span, which may follow upon a poll that said pending.
         placed = Some(match placed {
             // SAFETY: as above.

@@ -61,6 +61,15 @@ pub(super) trait Side: Send + Sync {
     /// Called before the first poll, on the thread that does it.
     fn settle(&self) {}
 
+    /// Does a poll; the first one as the thread does it on which the task has settled.
+    #[inline(always)]
+    fn poll<R>(&self, _first: bool, poll: impl FnOnce() -> R) -> R
+    where
+        Self: Sized,
+    {
+        poll()
+    }
+
     /// The executor of the thread that the task has settled on.
     fn settled(&self) -> Option<&Arc<dyn Schedule>> {
         None
@@ -101,16 +110,25 @@ impl Side for Derived {
     }
 }
 
+/// How a task settles on the thread that polls it first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settle {
+    /// What queues it there from then on.
+    pub(crate) home: fn() -> Arc<dyn Schedule>,
+    /// Does the first poll in the surroundings in which that does the others; calls it once.
+    pub(crate) first_poll: fn(&mut dyn FnMut()),
+}
+
 /// A task that stays on the thread that polls it first.
 pub(super) struct Settling {
-    choose: Option<fn() -> Arc<dyn Schedule>>,
+    settle: Option<Settle>,
     chosen: OnceLock<Arc<dyn Schedule>>,
 }
 
 impl Settling {
-    pub(super) fn new(choose: Option<fn() -> Arc<dyn Schedule>>) -> Self {
+    pub(super) fn new(settle: Option<Settle>) -> Self {
         Self {
-            choose,
+            settle,
             chosen: OnceLock::new(),
         }
     }
@@ -118,9 +136,18 @@ impl Settling {
 
 impl Side for Settling {
     fn settle(&self) {
-        if let Some(choose) = self.choose {
-            self.chosen.get_or_init(choose);
+        if let Some(settle) = self.settle {
+            self.chosen.get_or_init(settle.home);
         }
+    }
+
+    fn poll<R>(&self, first: bool, poll: impl FnOnce() -> R) -> R {
+        let Some(settle) = self.settle.filter(|_| first) else {
+            return poll();
+        };
+        let (mut poll, mut polled) = (Some(poll), None);
+        (settle.first_poll)(&mut || polled = poll.take().map(|poll| poll()));
+        polled.expect("the first poll is done once")
     }
 
     fn settled(&self) -> Option<&Arc<dyn Schedule>> {

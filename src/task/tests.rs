@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Cx, Poll, Waker};
 
 use super::{
-    Cancel, Completion, Ended, Home, Reader, Runner, Schedule, Spawned, TaskRef, WakeKind, future,
-    job, late_job, local, remote,
+    Cancel, Completion, Ended, Home, Reader, Runner, Schedule, Settle, Spawned, TaskRef, WakeKind,
+    future, job, late_job, local, remote,
 };
 use crate::base::sync::{Arc, Mutex};
 use crate::entered;
@@ -326,9 +326,16 @@ fn a_remote_task_is_made_where_it_is_first_run_and_queued_there() {
     std::thread_local! {
         static QUEUE: std::cell::RefCell<Option<Arc<Queue>>> = const { std::cell::RefCell::new(None) };
     }
-    fn settle() -> Arc<dyn Schedule> {
-        QUEUE.with(|queue| queue.borrow().clone().unwrap())
+    std::thread_local! {
+        static FIRST_POLLS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
     }
+    let settle = Settle {
+        home: || QUEUE.with(|queue| queue.borrow().clone().unwrap()),
+        first_poll: |poll| {
+            FIRST_POLLS.set(FIRST_POLLS.get() + 1);
+            poll();
+        },
+    };
     let account = Queue::new(Home::Pool(1));
     let mine = Queue::new(Home::Thread(entered::thread_key()));
     QUEUE.with(|queue| *queue.borrow_mut() = Some(mine.clone()));
@@ -345,6 +352,7 @@ fn a_remote_task_is_made_where_it_is_first_run_and_queued_there() {
     task.run();
     assert_eq!(mine.run_all(), 1);
     assert_eq!(must(&mut reader).unwrap(), 5);
+    assert_eq!(FIRST_POLLS.get(), 1, "of two polls");
     assert_eq!(account.ended.lock().len(), 1);
     assert!(mine.ended.lock().is_empty());
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use portage::bridge::{exec_in_executor, exec_in_executor_async, lift_to_async};
 use portage::context::ContextVar;
-use portage::event_loop::{ensure_thread_event_loop, with_thread_event_loop};
+use portage::event_loop::{
+    LoopState, ensure_thread_event_loop, running_loop, with_thread_event_loop,
+};
 use portage::pool::Shutdown;
 use portage::promise::{Cancel, CancelHandle};
 use portage::time::{sleep, yield_now};
@@ -153,6 +155,30 @@ fn the_future_is_created_and_driven_on_one_worker_and_need_not_be_send() {
     for (number, handle) in handles.into_iter().enumerate() {
         assert_eq!(handle.wait().expect("a value"), number);
     }
+}
+
+#[test]
+fn the_loop_of_that_worker_runs_around_its_making_and_every_poll() {
+    let _watch = watchdog(20);
+    let pool = pool(1);
+    let there = || running_loop().map(|own| (own.is_current_thread(), own.state()));
+    let running = Some((true, LoopState::Running));
+    let task = exec_in_executor_async(Some(&pool), move || {
+        let made = there();
+        async move {
+            let first = there();
+            // So it can spawn there what it awaits, from the start.
+            let own = running_loop().expect("its own");
+            let sibling = own.spawn_with(move || async move { there() });
+            yield_now().await;
+            [made, first, there(), sibling.await.expect("a value")]
+        }
+    });
+    assert_eq!(task.expect("taken").wait().expect("a value"), [running; 4]);
+    let pinned = pool.spawn_pinned(move || async move { there() });
+    assert_eq!(pinned.wait().expect("a value"), running);
+    let job = pool.spawn_blocking(there).wait().expect("a value");
+    assert_eq!(job, None, "it is over with the poll");
 }
 
 #[test]

@@ -59,6 +59,22 @@ fn block_on_pool_tasks_and_foreign_runtimes_do_not_count() {
 }
 
 #[test]
+fn a_pinned_task_is_driven_by_a_loop_and_refused_at_every_poll() {
+    let _watch = watchdog(20);
+    let pool = ThreadPool::builder().core_threads(1).build();
+    let refused = || {
+        let call = async_to_sync(|| async { 1 }).call();
+        call.is_err_and(|error| error.is_running_loop())
+    };
+    let task = pool.expect("legal").spawn_pinned(move || async move {
+        let first = refused();
+        yield_now().await;
+        (first, refused())
+    });
+    assert_eq!(task.wait().expect("a value"), (true, true));
+}
+
+#[test]
 fn the_future_need_not_be_send() {
     let _watch = watchdog(20);
     let value = async_to_sync(|| {
