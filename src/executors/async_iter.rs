@@ -38,6 +38,10 @@ struct State<T> {
     items: VecDeque<T>,
     prefetch: usize,
     started: bool,
+    /// The driver has been polled: where it is cancelled from now on, its thread drops the stream.
+    driven: bool,
+    /// The consumer went away before that: the driver drops the stream when it begins.
+    abandoned: bool,
     /// The consumer waits for an item.
     wanted: bool,
     driver: Option<Waker>,
@@ -63,6 +67,8 @@ where
         items: VecDeque::new(),
         prefetch: PREFETCH,
         started: false,
+        driven: false,
+        abandoned: false,
         wanted: false,
         driver: None,
         consumer: None,
@@ -78,6 +84,9 @@ where
 /// Makes items while there is room for them.
 async fn drive<S: Stream>(queue: Arc<Queue<S::Item>>, stream: S) {
     let mut stream = pin!(stream);
+    if !queue.is_wanted() {
+        return;
+    }
     loop {
         poll_fn(|cx| queue.poll_room(cx)).await;
         match poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
@@ -88,6 +97,21 @@ async fn drive<S: Stream>(queue: Arc<Queue<S::Item>>, stream: S) {
 }
 
 impl<T> Queue<T> {
+    /// The driver begins: is there still somebody to make items for?
+    fn is_wanted(&self) -> bool {
+        let mut state = self.0.lock();
+        state.driven = true;
+        !state.abandoned
+    }
+
+    /// The consumer goes away: is the driver to be cancelled? Else it has not begun, and ends as it
+    /// does: a cancel would drop the stream here.
+    fn abandon(&self) -> bool {
+        let mut state = self.0.lock();
+        state.abandoned = true;
+        state.driven
+    }
+
     fn poll_room(&self, cx: &mut Cx<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let (poll, old) = {
@@ -210,7 +234,9 @@ impl<T> Iterator for AsyncIter<T> {
 impl<T> Drop for AsyncIter<T> {
     fn drop(&mut self) {
         if let Some(driver) = self.driver.take() {
-            let _ = driver.cancel();
+            if self.queue.abandon() {
+                let _ = driver.cancel();
+            }
         }
     }
 }

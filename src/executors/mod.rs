@@ -192,8 +192,8 @@ pub trait AsyncExecutorExt: AsyncExecutor {
     /// Iterates over `stream` from blocking code; all its steps run in one task.
     ///
     /// It starts with the first `next`. A panic of the stream, or the end of the executor, is
-    /// one `Err`, then the iteration ends. Dropping the iterator early drops the stream on its
-    /// loop.
+    /// one `Err`, then the iteration ends. Dropping the iterator early, even before the first
+    /// `next`, drops the stream on its loop.
     ///
     /// # Examples
     ///

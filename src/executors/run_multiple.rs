@@ -82,6 +82,7 @@ impl<T> TaskResult<T> {
 pub struct TaskResults<T> {
     results: Arc<Results<T>>,
     runners: Vec<JoinHandle<()>>,
+    /// Drops what no runner has taken, inside the context of the batch.
     clear: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -109,10 +110,11 @@ where
         let runner = Runner::new(waiting.clone(), results.clone());
         runners.push(place::submit(executor, work_off(runner, options.timeout)));
     }
+    let context = Context::current();
     TaskResults {
         results,
         runners,
-        clear: Box::new(move || waiting.clear()),
+        clear: Box::new(move || context.clone().run(|| waiting.clear())),
     }
 }
 

@@ -58,8 +58,10 @@ pub async fn async_lock<T: Send + 'static>(
         }
         let theirs = lock.clone();
         let wait = move || theirs.try_lock_arc_for(polling.round());
-        if let Some(guard) = round(format!("lock {lock_name}").into(), wait).await {
-            return guard;
+        match round(format!("lock {lock_name}").into(), wait).await {
+            Ok(Some(guard)) => return guard,
+            Ok(None) => {}
+            Err(no_thread) => no_thread.rest().await,
         }
     }
 }

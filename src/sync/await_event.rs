@@ -3,13 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::Polling;
 use super::event::{Event, WaitEvent};
-use super::round::round;
+use super::round::{NoThread, round};
 use crate::base::sync::Arc;
 use crate::time;
 
@@ -122,7 +122,7 @@ where
             event.wait_async().await;
             true
         }
-        (None, Some(limit)) => event.is_set() || foreign_round(event, event_name, limit).await,
+        (None, Some(limit)) => event.is_set() || foreign_within(event, event_name, limit).await,
         (None, None) => {
             foreign(event, event_name, polling).await;
             true
@@ -257,17 +257,43 @@ async fn foreign<E>(event: &Arc<E>, name: &str, polling: Polling)
 where
     E: BlockingEvent + ?Sized + 'static,
 {
-    while !event.is_set() && !foreign_round(event, name, polling.round()).await {}
+    while !event.is_set() {
+        match foreign_round(event, name, polling.round()).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(no_thread) => no_thread.rest().await,
+        }
+    }
+}
+
+/// Waits for a foreign event in one round of this length; true if it is set.
+async fn foreign_within<E>(event: &Arc<E>, name: &str, limit: Duration) -> bool
+where
+    E: BlockingEvent + ?Sized + 'static,
+{
+    let mut over = time::sleep(limit);
+    match foreign_round(event, name, limit).await {
+        Ok(is_set) => is_set,
+        Err(NoThread) => {
+            let mut set = pin!(foreign(event, name, Polling::default()));
+            poll_fn(|cx| match set.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => Pin::new(&mut over).poll(cx).map(|()| false),
+            })
+            .await
+        }
+    }
 }
 
 /// Waits for a foreign event once; true if it is set.
-async fn foreign_round<E>(event: &Arc<E>, name: &str, limit: Duration) -> bool
+async fn foreign_round<E>(event: &Arc<E>, name: &str, limit: Duration) -> Result<bool, NoThread>
 where
     E: BlockingEvent + ?Sized + 'static,
 {
     let theirs = event.clone();
     let wait = move || theirs.wait_timeout(limit).then_some(());
-    round(format!("event {name}").into(), wait).await.is_some()
+    let brought = round(format!("event {name}").into(), wait).await?;
+    Ok(brought.is_some())
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

@@ -37,6 +37,10 @@ impl Polling {
     }
 }
 
+/// The pool is shut down: no thread can wait.
+#[derive(Debug)]
+pub(super) struct NoThread;
+
 /// Has a pool thread run `wait`, which gives `None` when its time is over.
 ///
 /// Dropped before the thread has begun, `wait` never runs; later, what it brings is dropped
@@ -45,7 +49,7 @@ impl Polling {
 /// # Panics
 ///
 /// With the panic of `wait`.
-pub(super) async fn round<T, F>(name: Cow<'static, str>, wait: F) -> Option<T>
+pub(super) async fn round<T, F>(name: Cow<'static, str>, wait: F) -> Result<Option<T>, NoThread>
 where
     T: Send + 'static,
     F: FnOnce() -> Option<T> + Send + 'static,
@@ -53,18 +57,19 @@ where
     let (job, handle) = Job::named(name, || block(wait));
     match ThreadPool::global().execute(job) {
         Ok(()) => match Round(handle).await {
-            Ok(brought) => brought,
+            Ok(brought) => Ok(brought),
             Err(error) if error.is_panic() => error.resume_unwind(),
-            Err(_) => rest().await,
+            Err(_) => Err(NoThread),
         },
-        Err(_) => rest().await,
+        Err(_) => Err(NoThread),
     }
 }
 
-/// In place of a round for which there is no thread.
-async fn rest<T>() -> Option<T> {
-    sleep(LOOK_EVERY).await;
-    None
+impl NoThread {
+    /// In place of a round.
+    pub(super) async fn rest(self) {
+        sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Prevents the job, if it can, when nobody waits for it any more.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use portage::block_on;
+use portage::context::ContextVar;
 use portage::executors::{AsyncExecutor, AsyncExecutorExt, RunMultiple, TaskResult, TaskResults};
 use portage::pool::Shutdown;
 use portage::time::{sleep, yield_now};
@@ -259,6 +260,54 @@ fn dropping_the_results_stops_what_has_not_started_and_cancels_what_runs() {
         kit::eventually("the drops", || drops.live() == 0);
         assert_eq!(started.len(), 2, "{kind}");
         assert_eq!(executor.run(async { 3 }).expect("it lives on"), 3);
+    }
+}
+
+#[test]
+fn what_has_not_started_is_dropped_inside_the_context_of_the_call() {
+    static USER: ContextVar<&str> = ContextVar::new("user");
+    let _watch = watchdog(20);
+    for on_its_own_thread in [false, true] {
+        let executor = Arc::new(background());
+        let seen = Diary::new();
+        let held = Gate::new();
+        let _open = OpenAtEnd(held.clone());
+        let (gate, notes, batch) = (held.clone(), seen.clone(), executor.clone());
+        let consume = move || {
+            let _user = USER.scope("caller");
+            let results = batch.run_multiple(
+                (0..4).map(|_| {
+                    let notes = notes.clone();
+                    let bell = OnDrop::new(move || notes.note(USER.get()));
+                    async move { drop(bell) }
+                }),
+                options(2),
+            );
+            let _user = USER.scope("consumer");
+            // On its own thread it gives them up; else they go with the iterator.
+            let results = match on_its_own_thread {
+                true => results.map(|result| drop(result.output)).count(),
+                false => {
+                    drop(results);
+                    4
+                }
+            };
+            assert_eq!(results, 4);
+        };
+        if on_its_own_thread {
+            executor
+                .submit(async move { consume() })
+                .wait()
+                .expect("no panic");
+        } else {
+            let busy = executor.submit(async move { gate.pass() });
+            held.wait_entered(1);
+            consume();
+            held.open();
+            busy.wait().expect("no panic");
+        }
+        kit::eventually("the drops", || seen.len() == 4);
+        assert_eq!(seen.read(), [Some("caller"); 4]);
     }
 }
 

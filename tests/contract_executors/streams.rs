@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use portage::executors::AsyncExecutorExt;
+use portage::executors::{AsyncExecutor, AsyncExecutorExt};
 use portage::time::{Sleep, sleep};
 
 use super::{background, each};
-use crate::kit::{self, Diary, Drops, OnDrop, watchdog};
+use crate::kit::{self, Diary, Drops, Gate, OnDrop, OpenAtEnd, watchdog};
 
 /// Counts up; sleeps a little before every third item; can end badly.
 struct Numbers {
@@ -166,6 +166,32 @@ fn an_early_drop_drops_the_stream_on_its_loop() {
 }
 
 #[test]
+fn a_drop_before_the_driver_was_polled_drops_the_stream_on_its_loop_too() {
+    let _watch = watchdog(20);
+    let executors: [Arc<dyn AsyncExecutor>; 3] = [
+        Arc::new(background()),
+        Arc::new(super::loops(1)),
+        Arc::new(super::pool_of(1)),
+    ];
+    for executor in executors {
+        let gate = Gate::new();
+        let _open = OpenAtEnd(gate.clone());
+        let busy = gate.clone();
+        let held = executor.submit(async move { busy.pass() });
+        gate.wait_entered(1);
+        let (stream, watch) = numbers(1);
+        drop(executor.wrap_async_iterable(stream));
+        assert_eq!(watch.dropped_on.len(), 0, "its thread is not free yet");
+        gate.open();
+        held.wait().expect("no panic");
+        kit::eventually("the drop of the stream", || watch.dropped_on.len() > 0);
+        let here = executor.run(async { std::thread::current().id() });
+        assert_eq!(watch.dropped_on.read(), [here.expect("a value")]);
+        assert_eq!(watch.polls.len(), 0);
+    }
+}
+
+#[test]
 fn a_panic_of_the_stream_is_one_error_and_then_the_end() {
     let _watch = watchdog(20);
     for (kind, executor) in each() {
@@ -270,7 +296,7 @@ fn on_the_only_worker_of_its_pool_it_is_an_error_too() {
 fn workers_that_all_iterate_over_streams_of_their_own_pool_make_the_items() {
     let _watch = watchdog(30);
     let pool = super::pool_of(2);
-    let gate = kit::Gate::new();
+    let gate = Gate::new();
     let consumers: Vec<_> = (0..2)
         .map(|_| {
             let (inner, at) = (pool.clone(), gate.clone());
