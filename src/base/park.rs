@@ -98,13 +98,14 @@ impl Parker {
             return self.nap_until(deadline);
         }
         let mut guard = shared.lock.lock();
-        // Ordering: Acquire on failure pairs with `unpark`: the only other state is NOTIFIED.
+        // Ordering: Relaxed: on failure the state is NOTIFIED, and the swap takes the token.
         if shared
             .state
-            .compare_exchange(EMPTY, PARKED, Ordering::Relaxed, Ordering::Acquire)
+            .compare_exchange(EMPTY, PARKED, Ordering::Relaxed, Ordering::Relaxed)
             .is_err()
         {
-            // Ordering: a swap, not a store: it takes over what later unparks published.
+            // Ordering: Acquire pairs with `unpark`; a swap, not a store: it takes over what later
+            // unparks published.
             shared.state.swap(EMPTY, Ordering::Acquire);
             return true;
         }

@@ -117,8 +117,9 @@ impl Shared {
     }
 
     pub(super) fn ask_to_stop(&self) {
-        // Ordering: Release pairs with `take_stop`: what was submitted before is there.
-        self.stop.store(true, Ordering::Release);
+        // Ordering: Release pairs with `take_stop`: what was submitted before is there; a swap,
+        // since a store would hide what was submitted before another stop.
+        self.stop.swap(true, Ordering::Release);
         self.wake();
     }
 

@@ -12,8 +12,8 @@
 //!    more than the rest of a wake.
 //! 2. Whoever swaps a cell out owns its driver.
 //!
-//! Ordering: the store and the swaps release what the waker wrote, a swap that takes the task
-//! acquires it. A look at an empty place orders nothing.
+//! Ordering: the store and the swap that fill it release what the waker wrote, the swap that takes
+//! the task acquires it. A look at an empty place orders nothing.
 
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -41,8 +41,8 @@ impl Place {
 
     /// Puts `task` in and returns what was there.
     pub(crate) fn replace(&self, task: TaskRef) -> Option<TaskRef> {
-        // Ordering: AcqRel: as in `put` and in `take`.
-        let old = self.0.swap(task.into_raw().as_ptr(), Ordering::AcqRel);
+        // Ordering: Release, as in `put`; what it displaces this worker has put there itself.
+        let old = self.0.swap(task.into_raw().as_ptr(), Ordering::Release);
         // SAFETY: the swap has moved what `put` or `replace` left here to us (invariant 2).
         NonNull::new(old).map(|cell| unsafe { TaskRef::from_raw(cell) })
     }
