@@ -339,8 +339,32 @@ fn shuttle_pool_late_job_may_submit() {
     });
 }
 
-/// Question: the same, but two threads shut it down, one of them cancels what is queued; and a job
-/// waits for the end of its own pool.
+/// Question: somebody submits to a pool that has no thread while it ends: is one started after the
+/// end has been told?
+///
+/// Bound: one worker, one that submits, one that shuts down.
+///
+/// Must fail when: who starts a thread does not look at the phase after it has counted it.
+#[test]
+fn shuttle_pool_starts_no_thread_after_its_end() {
+    explore(2_000, TimePasses::InIdleness, || {
+        let threads = Threads::default();
+        let pool = threads.pool(1, 1, Duration::from_secs(60));
+        let at = pool.clone();
+        let submitter = thread::spawn(move || match at.spawn_blocking(|| 1).wait() {
+            Ok(one) => assert_eq!(one, 1),
+            Err(error) => assert!(error.is_shut_down(), "{error}"),
+        });
+        assert!(pool.shutdown(Shutdown::Drain).completed);
+        let started = pool.metrics().threads_started;
+        assert_eq!(threads.now(), 0);
+        join(submitter).unwrap();
+        assert_eq!(pool.metrics().threads_started, started, "one after the end");
+    });
+}
+
+/// Question: two threads shut a pool down while others submit, one of them cancels what is queued;
+/// and a job waits for the end of its own pool.
 ///
 /// Bound: two workers, three threads.
 ///

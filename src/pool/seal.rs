@@ -24,6 +24,13 @@
 //! `Drain` is no such seal: workers are there until all that was submitted has ended, and a job
 //! counts as submitted before it is pushed.
 //!
+//! # No thread comes after the end
+//!
+//! A thread is counted, then somebody passes a fence and looks at the phase, and only then starts it
+//! ([`Seal::may_start`]). Whoever waits for the end looks at the phase, passes a fence, and looks at
+//! the count ([`Seal::is_shut`]). Of the two fences one is first: so either the wait goes on until
+//! the count is taken back or the thread has left, or nothing is started.
+//!
 //! # No drain ends under a job that runs
 //!
 //! A push that was admitted by an open pool may be counted and pushed after all else has ended and
@@ -105,6 +112,21 @@ impl Seal {
         // Ordering: no fence: what has to be seen came with the job; see the module's header.
         let phase = self.phase();
         phase <= Phase::Drain || phase == Phase::Ending && self.go_on()
+    }
+
+    /// May a thread be started that has been counted? Else the count is taken back.
+    pub(super) fn may_start(&self) -> bool {
+        // Ordering: between the count and the look at the phase; pairs with the fence in `is_shut`.
+        fence(Ordering::SeqCst);
+        self.phase() < Phase::Cancel
+    }
+
+    /// Is this a phase after which no thread is started whose count the caller does not see now?
+    pub(super) fn is_shut(&self) -> bool {
+        let is_shut = self.phase() >= Phase::Cancel;
+        // Ordering: between the look at the phase and that at the count; see `may_start`.
+        fence(Ordering::SeqCst);
+        is_shut
     }
 
     /// From [`Phase::Ending`] back to [`Phase::Drain`]; false if it was sealed meanwhile.
@@ -195,6 +217,7 @@ mod models {
     use crate::base::sync::Arc;
     use crate::base::sync::atomic::{AtomicUsize, Ordering, fence};
     use crate::base::sync::thread;
+    use crate::pool::census::Census;
     use crate::queue::injector::Injector;
 
     /// Question: is a push that races the seal ever left in the queue?
@@ -380,6 +403,32 @@ mod models {
             }
             pusher.join().unwrap();
             taker.join().unwrap();
+        });
+    }
+
+    /// Question: a thread is counted while the pool ends; is it started though somebody has seen
+    /// the end, and no thread?
+    ///
+    /// Bound: one who starts, one who seals, one who looks for the end; every interleaving.
+    ///
+    /// Must fail when: one of the two fences is not there; who has counted does not look again.
+    #[test]
+    fn loom_pool_no_thread_starts_after_its_end() {
+        loom::model(|| {
+            let pool = Arc::new((Seal::new(), Census::new()));
+            let (starter, waiter) = (pool.clone(), pool.clone());
+            let starter = thread::spawn(move || {
+                let (seal, census) = &*starter;
+                seal.phase() == Phase::Open && census.reserve_first(1) && seal.may_start()
+            });
+            let waiter = thread::spawn(move || {
+                let (seal, census) = &*waiter;
+                seal.is_shut() && census.now().present() == 0
+            });
+            assert!(pool.0.advance(Phase::Cancel));
+            let is_started = starter.join().unwrap();
+            let has_ended = waiter.join().unwrap();
+            assert!(!has_ended || !is_started, "a thread after the end");
         });
     }
 

@@ -137,10 +137,13 @@ impl Shared {
             Phase::Broken if self.is_stopped() => return Err(Refusal::ShutDown),
             Phase::Broken => return Err(Refusal::Broken),
         }
-        if self.census.reserve_first(self.settings.max) {
-            self.growth.spread(self, 1).map_err(|_| Refusal::Broken)?;
+        let lacks = self.census.reserve_first(self.settings.max);
+        match lacks && self.growth.spread(self, 1).is_err() {
+            false => Ok(()),
+            // Refused by the system, else because the pool has ended meanwhile.
+            true if self.seal.phase() == Phase::Open => Err(Refusal::Broken),
+            true => self.admit_slowly(),
         }
-        Ok(())
     }
 
     /// Something has gone that a shutdown may have been waiting for, and no worker comes by.
@@ -272,9 +275,7 @@ impl Shared {
     /// Resolves all that is queued, because nobody is there to run it.
     fn give_up(&self) {
         if self.census.now().threads() == 0 {
-            while let Some(task) = self.take_any() {
-                task.shut_down();
-            }
+            let _ = self.empty_queues();
         }
     }
 
@@ -434,6 +435,9 @@ impl Ground for Shared {
     }
 
     fn start(self: &Arc<Self>, share: usize) -> io::Result<()> {
+        if !self.seal.may_start() {
+            return Err(io::Error::other("the pool has ended"));
+        }
         let pass = self.roster.assign();
         let name = format!("{}-{}", self.settings.thread_name, pass.index);
         let shared = self.clone();

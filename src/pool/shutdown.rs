@@ -41,6 +41,9 @@ use crate::pool::shared::Shared;
 use crate::pool::worker::{self, Worker};
 use crate::task::{Cancel, TaskId};
 
+#[cfg(all(test, loom))]
+mod models;
+
 /// What a shutdown does with work that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shutdown {
@@ -216,7 +219,7 @@ impl Shared {
 
     fn has_ended(&self) -> bool {
         let inside = self.inside.load(Ordering::Acquire);
-        self.seal.phase() >= Phase::Cancel
+        self.seal.is_shut()
             && self.census.now().present() <= inside
             && self.roster.threads() <= inside
             && self.live() <= self.excused.load(Ordering::Acquire) as u64

@@ -43,6 +43,7 @@ struct Toy {
     census: Census,
     queue: Injector<usize>,
     watchdogs: Arc<Watchdogs>,
+    has_workers: bool,
     max: usize,
     /// A worker has found nothing, and sleeps: whoever pushes does its work.
     asleep: AtomicBool,
@@ -54,6 +55,10 @@ struct Toy {
 impl Toy {
     /// With so many workers at most, all of its core; or the system refuses every thread.
     fn new(max: usize, is_refused: bool) -> Arc<Self> {
+        Self::with(max, is_refused, !is_refused)
+    }
+
+    fn with(max: usize, is_refused: bool, has_workers: bool) -> Arc<Self> {
         let watchdogs = Arc::new(Watchdogs {
             is_refused,
             started: AtomicUsize::new(0),
@@ -63,6 +68,7 @@ impl Toy {
             census: Census::new(),
             queue: Injector::new(),
             watchdogs,
+            has_workers,
             max,
             asleep: AtomicBool::new(false),
             ends: [AtomicUsize::new(0), AtomicUsize::new(0)],
@@ -143,8 +149,9 @@ impl Toy {
             let Some(thread) = thread else { break };
             thread.join().expect("no assertion fails");
         }
-        let is_watched = self.growth.watch.is_alarmed();
-        assert!(self.watchdogs.started.load(Ordering::Relaxed) <= 1);
+        let watchdogs = self.watchdogs.started.load(Ordering::Relaxed);
+        assert!(watchdogs <= 1);
+        let is_watched = watchdogs == 1 && self.growth.watch.is_alarmed();
         for ends in &self.ends {
             match ends.load(Ordering::Relaxed) {
                 0 => assert!(is_watched, "a job is left behind"),
@@ -186,7 +193,7 @@ impl Ground for Toy {
     }
 
     fn start(self: &Arc<Self>, share: usize) -> io::Result<()> {
-        if self.watchdogs.is_refused {
+        if !self.has_workers {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let toy = self.clone();
@@ -262,6 +269,33 @@ fn loom_growth_a_look_that_is_left_to_another_is_made_up_for() {
         toy.submit(0);
         other.join().unwrap();
         worker.join().unwrap();
+        toy.check();
+    });
+}
+
+/// Question: a submitter counts on the watchdog that another one is starting, which the system
+/// refuses; does anybody look in its place?
+///
+/// Bound: a core of two, of which one is there and blocked; one submitter, one that calls the
+/// watchdog for a job that is gone; two preemptions.
+///
+/// Must fail when: who was refused the watchdog does not look again, or without a fence.
+#[test]
+fn loom_growth_a_refused_watchdog_is_made_up_for() {
+    bounded(2, || {
+        let toy = Toy::with(2, true, true);
+        assert_eq!(toy.census.reserve(1, 2), 1);
+        toy.census.arrived();
+        let at = toy.clone();
+        let submitter = thread::spawn(move || {
+            at.queue.push(0);
+            fence(Ordering::SeqCst);
+            // Behind the one that the watchdog was called for.
+            at.growth.arrived(&at, 2).expect("there is a thread");
+        });
+        toy.growth.call_watchdog(&toy);
+        submitter.join().unwrap();
+        toy.end(1);
         toy.check();
     });
 }
