@@ -36,6 +36,8 @@ done
 
 export RUSTFLAGS="--cfg $models" CARGO_TARGET_DIR=$target
 log=$work/log
+# cargo takes what it has built of the copy for the tree's own: nobody else is to run that
+trap 'rm -rf "$target"/model/.fingerprint/portage-*' EXIT
 
 # Builds the models of the copy; the path of the test binary goes to $binary.
 build() {
