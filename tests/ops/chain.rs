@@ -194,7 +194,12 @@ pub fn run(data: &[u8]) {
         let elsewhere = operation & 0x80 != 0;
         if elsewhere {
             std::thread::scope(|scope| {
-                scope.spawn(|| real.step(operation & 0x7f, &mut bytes));
+                let there = scope.spawn(|| real.step(operation & 0x7f, &mut bytes));
+                // A scope waits for what its threads do, and not for their ends: what an ending
+                // thread still has would be a leak to who looks for some.
+                there
+                    .join()
+                    .unwrap_or_else(|payload| std::panic::resume_unwind(payload));
             });
         } else {
             real.step(operation, &mut bytes);

@@ -346,7 +346,11 @@ impl World<'_, '_> {
     fn run_jobs(&mut self) {
         for (job, handle, values) in self.jobs.drain(..) {
             std::thread::scope(|scope| {
-                scope.spawn(move || job.run());
+                let there = scope.spawn(move || job.run());
+                // As in `chain`: to the end of the thread.
+                there
+                    .join()
+                    .unwrap_or_else(|payload| std::panic::resume_unwind(payload));
             });
             let read = handle.wait().expect("it only looks");
             must(read == expected(&values), "a job in its context");
