@@ -56,49 +56,18 @@ impl Rate {
     /// The verdict in the form of a sample.
     pub(super) fn judge(&mut self, moment: Moment) -> Seen {
         let threads = moment.threads.max(1);
-        let stay = Seen {
-            blocked: 0,
-            running: threads,
+        let blocked = |blocked| Seen {
+            blocked,
+            running: threads - blocked,
         };
-        let one = Seen {
-            blocked: 1,
-            running: threads - 1,
-        };
-        let all = Seen {
-            blocked: threads,
-            running: 0,
-        };
-        let fresh = Trial {
-            since: moment.now,
-            ended: moment.ended,
-            threads,
-        };
-        let trial = match self.trial {
-            Some(trial) if trial.threads == threads => trial,
-            _ => {
-                self.trial = Some(fresh);
-                return stay;
-            }
-        };
-        let ended = moment.ended.saturating_sub(trial.ended);
-        let length = moment.now.saturating_sub(trial.since);
-        let patience = match self.short {
-            true => PATIENCE_SHORT,
-            false => self.patience.unwrap_or(PATIENCE_MIN),
-        };
-        let enough = (2 * threads as u64).max(TRIAL_ENDS);
-        let over = match ended {
-            0 => length >= patience,
-            _ => length >= TRIAL_MIN && (ended >= enough || length >= TRIAL_MAX),
-        };
-        if !over {
+        let (stay, one, all) = (blocked(0), blocked(1), blocked(threads));
+        let Some((ended, length)) = self.end_of_trial(moment, threads) else {
             return stay;
-        }
-        self.trial = Some(fresh);
+        };
         let careful = if threads <= moment.core { one } else { all };
         if ended == 0 {
+            self.patience = Some(self.patience().saturating_mul(2).min(PATIENCE_MAX));
             self.short = false;
-            self.patience = Some(patience.saturating_mul(2).min(PATIENCE_MAX));
             return careful;
         }
         let rate = ended as f64 / length.as_secs_f64();
@@ -122,6 +91,40 @@ impl Rate {
             self.best = None;
         }
         stay
+    }
+
+    /// How many jobs have ended in a trial of so many threads, and how long it was, once it is over;
+    /// then the next one begins.
+    fn end_of_trial(&mut self, moment: Moment, threads: usize) -> Option<(u64, Duration)> {
+        let fresh = Trial {
+            since: moment.now,
+            ended: moment.ended,
+            threads,
+        };
+        let Some(trial) = self.trial.filter(|trial| trial.threads == threads) else {
+            self.trial = Some(fresh);
+            return None;
+        };
+        let ended = moment.ended.saturating_sub(trial.ended);
+        let length = moment.now.saturating_sub(trial.since);
+        let enough = (2 * threads as u64).max(TRIAL_ENDS);
+        let is_over = match ended {
+            0 => length >= self.patience(),
+            _ => length >= TRIAL_MIN && (ended >= enough || length >= TRIAL_MAX),
+        };
+        if !is_over {
+            return None;
+        }
+        self.trial = Some(fresh);
+        Some((ended, length))
+    }
+
+    /// How long nothing may end before more threads are tried.
+    fn patience(&self) -> Duration {
+        match self.short {
+            true => PATIENCE_SHORT,
+            false => self.patience.unwrap_or(PATIENCE_MIN),
+        }
     }
 }
 
