@@ -104,30 +104,32 @@ fn a_guard_may_be_held_across_an_await_and_dropped_elsewhere() {
 fn dropped_at_any_moment_it_neither_leaks_the_lock_nor_releases_anothers() {
     let _watch = watchdog(60);
     let lock = Arc::new(Mutex::new(0u32));
-    for round in 0..200u64 {
-        let polling = POLLINGS[round as usize % POLLINGS.len()];
-        let held = lock.lock();
-        let mut taking = Box::pin(async_lock(&lock, "dropped", polling));
-        assert!(kit::poll_once(&mut taking).is_pending());
-        let letting_go = std::thread::scope(|scope| {
-            let dropping = scope.spawn(move || {
-                for _ in 0..round % 7 {
-                    std::thread::yield_now();
+    // few rounds: on a busy machine each yield costs the time slices of the others
+    for (yields, polling) in (0..7).flat_map(|n| POLLINGS.map(|polling| (n, polling))) {
+        for released_first in [true, false] {
+            let held = lock.lock();
+            let mut taking = Box::pin(async_lock(&lock, "dropped", polling));
+            assert!(kit::poll_once(&mut taking).is_pending());
+            let letting_go = std::thread::scope(|scope| {
+                let dropping = scope.spawn(move || {
+                    for _ in 0..yields {
+                        std::thread::yield_now();
+                    }
+                    drop(taking);
+                });
+                if released_first {
+                    drop(held);
+                    dropping.join()
+                } else {
+                    let joined = dropping.join();
+                    assert!(lock.is_locked(), "it released another's lock");
+                    drop(held);
+                    joined
                 }
-                drop(taking);
             });
-            if round % 2 == 0 {
-                drop(held);
-                dropping.join()
-            } else {
-                let joined = dropping.join();
-                assert!(lock.is_locked(), "it released another's lock");
-                drop(held);
-                joined
-            }
-        });
-        letting_go.expect("no panic");
-        kit::eventually("the lock", || lock.try_lock().is_some());
+            letting_go.expect("no panic");
+            kit::eventually("the lock", || lock.try_lock().is_some());
+        }
     }
 }
 
