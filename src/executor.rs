@@ -189,9 +189,9 @@ pub trait Executor: Send + Sync {
     /// The refused job comes back inside the error.
     fn execute(&self, job: Job) -> Result<(), SubmitError>;
 
-    /// Takes the next job of a queue, which has taken it before: also where nothing new is taken
-    /// any more, as long as there is somebody to run it. From the thread on which the last one has
-    /// ended, maybe one of this executor's own, which comes back to serve it.
+    /// Takes the next job of a queue that took it before: so also where nothing new is taken any
+    /// more, as long as there is somebody to run it. Called on the thread on which the last job has
+    /// ended; if that is one of this executor's own, it comes back to serve it.
     #[doc(hidden)]
     fn take_over(&self, job: Job) -> Result<(), SubmitError> {
         self.execute(job)

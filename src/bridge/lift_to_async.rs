@@ -7,7 +7,7 @@ use crate::bridge::config::get_main_event_loop;
 use crate::error::BridgeError;
 use crate::event_loop::{LoopState, block_on};
 
-/// Runs a future on the main loop, in the current context, and blocks for its output.
+/// Runs a future on the main loop, in this context, and blocks for its output.
 ///
 /// The main loop is the one of [`init_config`](crate::bridge::init_config). `create` runs on
 /// that loop, and its future need not be `Send`.

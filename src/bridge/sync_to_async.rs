@@ -89,7 +89,9 @@ pub struct SyncToAsync<F> {
 }
 
 impl<F> SyncToAsync<F> {
-    /// Must it run on the thread that its chain of calls belongs to? True by default.
+    /// Must it run on the thread that its chain of calls belongs to?
+    ///
+    /// True by default.
     pub fn thread_sensitive(mut self, sensitive: bool) -> Self {
         self.sensitive = sensitive;
         self

@@ -27,8 +27,10 @@ impl ExecutionQueueBuilder {
         }
     }
 
-    /// Who runs the jobs. Default: the one of [`init_config`](crate::bridge::init_config) at
-    /// the time of the call, else [`ThreadPool::global`](crate::ThreadPool::global).
+    /// Who runs the jobs.
+    ///
+    /// Default: the one of [`init_config`](crate::bridge::init_config) at the time of the call, else
+    /// [`ThreadPool::global`](crate::ThreadPool::global).
     pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
         self.executor = Some(executor);
         self
@@ -42,7 +44,9 @@ impl ExecutionQueueBuilder {
         self
     }
 
-    /// How many jobs may run at once. Default: one, so that they are executed in order.
+    /// How many jobs may run at once.
+    ///
+    /// Default: one, so that they run in order.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
         self

@@ -69,8 +69,7 @@ impl Kept {
         }
     }
 
-    /// The guard that the worker was to post is not to be had: until it gives up what it keeps, it
-    /// says at once what that is.
+    /// No guard can be posted: others hear at once of what the worker keeps, until it keeps nothing.
     #[cold]
     fn alone(&self) {
         // Ordering: Relaxed: no guard is out, so nobody else looks.

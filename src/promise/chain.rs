@@ -17,7 +17,7 @@ use crate::join_error::JoinError;
 use crate::task::{self, Callback, Spawned, report_stray_panic};
 
 impl<T: Send + 'static> JoinHandle<T> {
-    /// Runs `f` on the outcome when it is there, and gives the handle of what `f` makes of it.
+    /// Runs `f` on the outcome; the new handle gets what `f` makes of it.
     ///
     /// `f` runs on the completing thread, inside the context of this call; on this thread, at
     /// once, when the work has ended before. This handle is used up: the outcome counts as

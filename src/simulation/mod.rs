@@ -196,7 +196,7 @@ where
     }
 }
 
-/// Lets any other thread of the simulation that can run go first, as the choices say.
+/// Lets another thread of the simulation go first, if the choices say so.
 ///
 /// For places in a job where another thread could do something in between. Does nothing outside
 /// of a simulation.

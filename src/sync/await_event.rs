@@ -130,7 +130,7 @@ where
     }
 }
 
-/// Waits for an event, or for a stop; true if the event, false if the stop came first.
+/// Waits for an event or a stop; true if the event came first.
 ///
 /// A stop that is already set wins, also over an event that is already set. Later the first
 /// one counts: two events of ours are compared by the order in which they were set, and either

@@ -32,7 +32,7 @@ use crate::base::count::Ticket;
 use crate::base::sync::Mutex;
 use crate::entered::Parking;
 
-/// A flag that is set and cleared by anybody, and waited for by threads and tasks alike.
+/// A flag that anybody sets or clears, and that threads and tasks wait for.
 ///
 /// Waiting costs no thread and no tick: a task leaves its waker, a thread sleeps. Whoever waits
 /// when the event is set is released, even if it is cleared at once.

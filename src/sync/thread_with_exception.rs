@@ -165,7 +165,9 @@ impl<T> ThreadWithException<T> {
         fork::generation() != self.generation && !self.handle.is_finished()
     }
 
-    /// Is it still running? Not in a forked child, which has only the thread that forked.
+    /// Is it still running?
+    ///
+    /// Not in a forked child, which has only the thread that forked.
     pub fn is_alive(&self) -> bool {
         !self.handle.is_finished() && !self.is_left_behind()
     }

@@ -50,8 +50,8 @@ pub(super) enum Polled<'a> {
     /// In a frame: in the one of this thread.
     InFrame(&'a Arc<Home>),
     /// By a worker's task, for itself: in this worker's, in the driver's; and in that of another
-    /// worker if it wakes the same task. That worker has gone on from this task's poll, and so has
-    /// seen to it, while the poll of another task that has left its timer there may be on yet.
+    /// worker where it stands for the same task. For then that worker is done with the poll that
+    /// put it there; of another task's timer that is not known.
     ByTask(*const Home),
     /// By somebody who may block the thread next: in the driver's, of this process.
     ByStranger(&'a Arc<Home>),

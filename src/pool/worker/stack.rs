@@ -126,7 +126,7 @@ impl Worker {
         self.blocked.get() + 1
     }
 
-    /// It is not, or not for sure, in a wait that nobody will end; what it was told to do in that.
+    /// From here on somebody may end its wait: takes its plight back, with what it was told to do.
     fn recovers(&self) -> Option<WayOut> {
         if !self.is_desperate.replace(false) {
             return None;
