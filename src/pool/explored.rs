@@ -395,6 +395,37 @@ fn shuttle_pool_cancels_what_is_queued_at_any_moment() {
     });
 }
 
+/// Question: two calls cancel at any moment, beside workers that come upon the same work: do their
+/// reports together count what ended cancelled, no more and no less?
+///
+/// Bound: two workers, two calls, two jobs, a task that is woken meanwhile and one that is not.
+///
+/// Must fail when: what others have come upon is not counted.
+#[test]
+fn shuttle_pool_reports_all_that_it_cancels() {
+    explore(800, TimePasses::AtAnyMoment, || {
+        let threads = Threads::default();
+        let pool = threads.pool(2, 2, Duration::from_secs(60));
+        let (wakes, woken) = promise::<()>();
+        let (kept, stays) = promise::<()>();
+        let handles = [
+            pool.spawn(async { drop(woken.await) }),
+            pool.spawn(async { drop(stays.await) }),
+            pool.spawn_blocking(|| ()),
+            pool.spawn_blocking(move || wakes.resolve(()).unwrap()),
+        ];
+        let other = pool.clone();
+        let canceller = thread::spawn(move || other.shutdown(Shutdown::CancelQueued).cancelled);
+        let reported = pool.shutdown(Shutdown::CancelQueued).cancelled;
+        let reported = reported + join(canceller).unwrap();
+        let ends = handles.into_iter().map(JoinHandle::wait);
+        let cancelled = ends.filter(|end| end.as_ref().is_err_and(JoinError::is_cancelled));
+        assert_eq!(reported, cancelled.count());
+        drop(kept);
+        end(pool, &threads, 2);
+    });
+}
+
 /// Question: the last handles go at any moment, and nobody waits: does all that was submitted end,
 /// and the threads with it?
 ///

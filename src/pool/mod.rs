@@ -560,11 +560,11 @@ impl ThreadPool {
     fn end(&self, mode: Shutdown, timeout: Option<Duration>) -> ShutdownReport {
         let shared = self.shared();
         let deadline = timeout.and_then(deadline_after);
-        let cancelled = shared.stop(mode);
+        let told = shared.stop(mode);
         let completed = shared.await_end(deadline);
         ShutdownReport {
             completed,
-            cancelled,
+            cancelled: told.map_or(0, |told| shared.cancelled(&told)),
             stuck: if completed || shared.is_left_behind() {
                 Vec::new()
             } else {

@@ -48,13 +48,6 @@ impl Registry {
         drop(entry);
     }
 
-    /// Is there one of which `test` is true?
-    pub(super) fn any(&self, test: impl Fn(TaskId) -> bool) -> bool {
-        self.0
-            .iter()
-            .any(|shard| shard.lock().keys().any(|id| test(*id)))
-    }
-
     /// All of them now.
     pub(super) fn holds(&self) -> Vec<Hold> {
         let mut holds = Vec::new();

@@ -39,7 +39,7 @@ use crate::pool::seat::Roster;
 use crate::pool::shutdown::Waiters;
 use crate::pool::worker::{self, with_worker};
 use crate::queue::injector::Injector;
-use crate::task::{Ended, TaskRef, WakeKind};
+use crate::task::{self, Ended, TaskRef, WakeKind};
 
 /// Of so few jobs that wait for the one that was woken, each looks how long that takes.
 const FEW: usize = 8;
@@ -69,6 +69,8 @@ pub(super) struct Shared {
     pub(super) plights: Plights,
     pub(super) outside: Outside,
     pub(super) suspended: Registry,
+    /// Queued work that a shutdown has cancelled, whichever thread came upon it.
+    pub(super) swept: AtomicUsize,
     /// Running tasks that wait for the pool's end themselves; see [`shutdown`](super::shutdown).
     pub(super) excused: AtomicUsize,
     /// Workers whose task waits for the pool's end.
@@ -99,6 +101,7 @@ impl Shared {
             plights: Plights::default(),
             outside: Outside::default(),
             suspended: Registry::new(),
+            swept: AtomicUsize::new(0),
             excused: AtomicUsize::new(0),
             inside: AtomicUsize::new(0),
             waiters: Mutex::default(),
@@ -118,6 +121,11 @@ impl Shared {
         self.admit_slowly()
     }
 
+    /// Is this a worker, or a thread that runs a job of the pool in place?
+    fn is_inside(&self) -> bool {
+        worker::is_worker_of(self.id) || task::is_any_running_of(self.id)
+    }
+
     /// Is this the copy of a pool in a forked child? Its threads are the parent's.
     #[inline]
     pub(super) fn is_left_behind(&self) -> bool {
@@ -130,7 +138,7 @@ impl Shared {
             Phase::Open if self.is_left_behind() => return Err(Refusal::Broken),
             Phase::Open => {}
             // What running jobs of the pool submit.
-            Phase::Drain | Phase::Ending if worker::is_worker_of(self.id) => return Ok(()),
+            Phase::Drain | Phase::Ending if self.is_inside() => return Ok(()),
             Phase::Drain | Phase::Ending | Phase::Cancel | Phase::Closed => {
                 return Err(Refusal::ShutDown);
             }
@@ -171,7 +179,7 @@ impl Shared {
         }
         // The fence in `claim` is behind the push and before this look.
         if self.seal.phase() >= Phase::Cancel {
-            let _ = self.empty_queues();
+            self.empty_queues();
         }
     }
 
@@ -291,25 +299,31 @@ impl Shared {
 
     /// Resolves what is queued as the phase says. The caller has passed a fence since it saw
     /// the phase. Returns how many were cancelled before their start.
-    pub(super) fn empty_queues(&self) -> usize {
-        let mut cancelled = 0;
+    pub(super) fn empty_queues(&self) {
         while let Some(task) = self.take_any() {
-            cancelled += usize::from(self.resolve(task));
+            self.resolve(task);
         }
-        cancelled
     }
 
-    /// Resolves what was queued in a sealed pool; true if it was cancelled before its start.
-    pub(super) fn resolve(&self, task: TaskRef) -> bool {
+    /// Resolves what was queued in a sealed pool.
+    pub(super) fn resolve(&self, task: TaskRef) {
         if self.seal.phase() != Phase::Cancel && task.hold().is_here() {
             task.shut_down();
-            return false;
+            return;
         }
-        let prevented = !task.is_claimed();
-        let _ = task.cancel();
+        self.sweep(&task);
         // Drops the future of one that had started, or has its own worker do so.
         task.run();
-        prevented
+    }
+
+    /// Cancels what lies in a sealed pool, or is about to.
+    fn sweep(&self, task: &TaskRef) {
+        // Ordering: Relaxed, before the end, whose count publishes it: who has seen everything end
+        // reads all of this. Taken back if another canceller was first.
+        self.swept.fetch_add(1, Ordering::Relaxed);
+        if !task.cancel_first() {
+            self.swept.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Jobs and tasks that have not ended. Exact when nothing is submitted from outside.
@@ -356,11 +370,10 @@ impl Shared {
     /// A future is about to be suspended for the first time.
     pub(super) fn suspended(&self, task: &TaskRef) {
         self.suspended.enter(task.hold());
-        with_worker(self.id, |worker| worker.suspended(task.id()));
         // Ordering: the shutdown seals, passes a fence, then looks at the registry.
         fence(Ordering::SeqCst);
         if self.seal.phase() == Phase::Cancel || self.seal.phase() == Phase::Broken {
-            let _ = task.cancel();
+            self.sweep(task);
         }
     }
 

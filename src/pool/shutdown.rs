@@ -12,12 +12,13 @@
 //!
 //! # Who does not wait for whom
 //!
-//! A task that runs on a worker of the pool and waits for the pool's end cannot wait for
-//! itself, nor for the tasks below it on its stack, nor for its worker. These are *excused*: the
-//! pool has ended when no more tasks live than are excused and no more threads are there than
-//! have such a task. Two tasks that wait at the same time excuse each other. While it waits,
-//! such a task runs what is queued in place: its worker may be the only one. So its worker says
-//! before it sleeps that it is [stranded](super::stranded), and is woken by what is queued later.
+//! Who waits for the pool's end cannot wait for the pool's tasks on its own stack, nor, on a worker
+//! of the pool, for its thread. These are *excused*: the pool has ended when no more tasks live than
+//! are excused and no more threads are there than have such a wait. On the stack is what runs there,
+//! on a worker or in place on any thread, and work that is being dropped there; a task whose
+//! callbacks run has ended. Two tasks that wait at the same time excuse each other. While it waits, a
+//! worker runs what is queued in place: it may be the only one. So it says before it sleeps that it
+//! is [stranded](super::stranded), and is woken by what is queued later.
 //!
 //! # Ordering
 //!
@@ -27,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::Waker;
@@ -34,12 +36,12 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock;
 use crate::base::sync::atomic::Ordering;
-use crate::base::sync::{Arc, join};
+use crate::base::sync::{Arc, join, local};
 use crate::entered::Parking;
 use crate::pool::seal::Phase;
 use crate::pool::shared::Shared;
 use crate::pool::worker::{self, Worker};
-use crate::task::{Cancel, TaskId};
+use crate::task::{self, Hold, TaskId};
 
 #[cfg(all(test, loom))]
 mod models;
@@ -78,40 +80,51 @@ pub struct StuckTask {
     pub running_for: Duration,
 }
 
+/// Suspended tasks that were told to stop.
+#[derive(Debug)]
+pub(super) struct Told(Vec<Hold>);
+
 /// Who waits for the end of the pool.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(Vec<Waker>);
 
 impl Shared {
-    /// Seals the pool; returns how many jobs and tasks that has cancelled.
-    pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> usize {
+    /// Seals the pool; says what that has told to stop, if it was this call that did it.
+    pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> Option<Told> {
         // Ordering: Release pairs with `is_stopped`.
         self.stopped.store(true, Ordering::Release);
         if self.is_left_behind() {
             // The parent's threads may have held any of its locks at the fork; what is queued
             // is lost anyhow.
-            return 0;
+            return None;
         }
         match mode {
             Shutdown::Drain => {
                 if self.seal.advance(Phase::Drain) {
                     self.try_close();
                 }
-                0
+                None
             }
             Shutdown::CancelQueued => {
                 if !self.seal.advance(Phase::Cancel) {
-                    return 0;
+                    return None;
                 }
-                let mut cancelled = self.empty_queues();
-                for hold in self.suspended.holds() {
-                    cancelled += usize::from(hold.cancel() != Cancel::TooLate);
-                }
-                let _ = self.empty_queues();
+                self.empty_queues();
+                let mut told = self.suspended.holds();
+                told.retain(Hold::cancel_first);
+                self.empty_queues();
                 self.dismiss();
-                cancelled
+                Some(Told(told))
             }
         }
+    }
+
+    /// How many jobs and tasks the sealing call has cancelled so far. One that was told to stop
+    /// while it was polled may have given a value all the same.
+    pub(super) fn cancelled(&self, told: &Told) -> usize {
+        let told = told.0.iter().filter(|task| !task.has_outlived_cancel());
+        // Ordering: Relaxed: see `sweep`.
+        self.swept.load(Ordering::Relaxed) + told.count()
     }
 
     /// A start hook panicked: nothing that has not started ever will.
@@ -119,7 +132,7 @@ impl Shared {
         if !self.seal.advance(Phase::Broken) {
             return;
         }
-        let _ = self.empty_queues();
+        self.empty_queues();
         for hold in self.suspended.holds() {
             if hold.is_here() {
                 hold.shut_down();
@@ -129,7 +142,7 @@ impl Shared {
                 let _ = hold.cancel();
             }
         }
-        let _ = self.empty_queues();
+        self.empty_queues();
         self.dismiss();
     }
 
@@ -142,7 +155,7 @@ impl Shared {
         {
             if is_over(self.settled_live()) {
                 if self.seal.advance(Phase::Closed) {
-                    let _ = self.empty_queues();
+                    self.empty_queues();
                     self.dismiss();
                 }
                 return;
@@ -174,7 +187,7 @@ impl Shared {
             return false;
         }
         let here = worker::current().filter(|here| here.shared.id == self.id);
-        let excused = here.as_ref().map(|here| Excused::new(self, here));
+        let excused = Excused::new(self, here.as_deref());
         let depth = here.as_ref().map_or(0, |here| here.next_wait());
         let goes_on = |here: &Rc<Worker>| here.help() || here.lies_down(depth);
         let parking = Parking::current();
@@ -252,17 +265,22 @@ impl Shared {
     }
 }
 
-/// A task of the pool waits for the pool's end; see the module's header.
+local! {
+    /// The tasks of this stack that some wait further down has excused.
+    static EXCUSED: RefCell<Vec<TaskId>> = RefCell::new(Vec::new());
+}
+
+/// Who is not waited for, as it is what waits; see the module's header.
 struct Excused<'a> {
     shared: &'a Arc<Shared>,
-    worker: &'a Worker,
+    worker: Option<&'a Worker>,
     tasks: usize,
     inside: bool,
 }
 
 impl<'a> Excused<'a> {
-    fn new(shared: &'a Arc<Shared>, worker: &'a Worker) -> Self {
-        let (tasks, inside) = worker.excuse();
+    fn new(shared: &'a Arc<Shared>, worker: Option<&'a Worker>) -> Self {
+        let (tasks, inside) = (excuse(shared.id), worker.is_some_and(Worker::excuse));
         shared.excused.fetch_add(tasks, Ordering::AcqRel);
         if inside {
             shared.inside.fetch_add(1, Ordering::AcqRel);
@@ -280,10 +298,38 @@ impl<'a> Excused<'a> {
 
 impl Drop for Excused<'_> {
     fn drop(&mut self) {
-        self.worker.resume(self.tasks);
+        if let Some(worker) = self.worker {
+            worker.resume();
+        }
+        resume(self.tasks);
         self.shared.excused.fetch_sub(self.tasks, Ordering::AcqRel);
         if self.inside {
             self.shared.inside.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Excuses the tasks of the pool that run on this stack; how many were not excused before.
+fn excuse(pool: u64) -> usize {
+    let running = task::running_of(pool);
+    let excused = EXCUSED.try_with(|excused| {
+        let mut excused = excused.borrow_mut();
+        let before = excused.len();
+        for id in running {
+            if !excused.contains(&id) {
+                excused.push(id);
+            }
+        }
+        excused.len() - before
+    });
+    excused.unwrap_or_default()
+}
+
+/// The last wait of this stack is over, which has excused `count` tasks.
+fn resume(count: usize) {
+    let _ = EXCUSED.try_with(|excused| {
+        let mut excused = excused.borrow_mut();
+        let before = excused.len() - count;
+        excused.truncate(before);
+    });
 }

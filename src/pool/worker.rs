@@ -117,9 +117,7 @@ pub(super) struct Worker {
     is_desperate: Cell<bool>,
     /// The task that the worker took.
     outer: Cell<Option<TaskId>>,
-    /// Tasks that run in place on top of it.
-    nested: Cell<usize>,
-    /// Those of all these that a shutdown further down on this stack has excused already.
+    /// So many waits for the pool's end are on its stack.
     excused: Cell<usize>,
     unstamped: Cell<u32>,
     stamp_every: Cell<u32>,
@@ -246,7 +244,6 @@ impl Worker {
             resting: Cell::new(false),
             blocked: Cell::new(0),
             outer: Cell::new(None),
-            nested: Cell::new(0),
             excused: Cell::new(0),
             ending: Cell::new(0),
             is_desperate: Cell::new(false),
@@ -296,8 +293,8 @@ impl Worker {
                 self.shared.growth.began(&self.shared);
             }
             if !self.shared.seal.may_run() {
-                let _ = self.shared.resolve(task);
-                let _ = self.shared.empty_queues();
+                self.shared.resolve(task);
+                self.shared.empty_queues();
                 continue;
             }
             self.run(task);
@@ -322,7 +319,6 @@ impl Worker {
         let again = task.run_by(self);
         self.seat.pulse.turn(Doing::Looking);
         self.outer.set(None);
-        self.nested.set(0);
         self.polling.set(false);
         if let Some(again) = again {
             self.yielded(again);

@@ -31,7 +31,7 @@ use super::word::Word;
 use crate::base::contain::contained_drop;
 use crate::base::sync::{Arc, Mutex, UnsafeCell};
 use crate::context::Context;
-use crate::join_error::JoinError;
+use crate::join_error::{Family, JoinError};
 
 /// The part of the block that every task has.
 #[repr(C)]
@@ -393,13 +393,13 @@ impl TaskRef {
         control::cancel(self.header())
     }
 
-    pub(crate) fn is_finished(&self) -> bool {
-        self.header().word.load().has(DONE)
+    /// Tells it to stop; true if nobody had before, and it had not ended.
+    pub(crate) fn cancel_first(&self) -> bool {
+        control::cancel_first(self.header())
     }
 
-    /// Has somebody started it, or made sure that nobody will?
-    pub(crate) fn is_claimed(&self) -> bool {
-        !self.header().word.load().is_unclaimed()
+    pub(crate) fn is_finished(&self) -> bool {
+        self.header().word.load().has(DONE)
     }
 
     /// Is the work a closure, to be run once?
@@ -518,6 +518,11 @@ impl Hold {
         control::cancel(self.header())
     }
 
+    /// See [`TaskRef::cancel_first`].
+    pub(crate) fn cancel_first(&self) -> bool {
+        control::cancel_first(self.header())
+    }
+
     /// See [`TaskRef::shut_down`].
     pub(crate) fn shut_down(&self) {
         control::refuse(self.header());
@@ -533,7 +538,13 @@ impl Hold {
         self.header().word.load().has(DONE)
     }
 
-    /// See [`TaskRef::is_claimed`].
+    /// Has it ended otherwise than cancelled?
+    pub(crate) fn has_outlived_cancel(&self) -> bool {
+        let now = self.header().word.load();
+        now.has(DONE) && now.family() != Some(Family::Cancelled)
+    }
+
+    /// Has somebody started it, or made sure that nobody will?
     pub(crate) fn is_claimed(&self) -> bool {
         !self.header().word.load().is_unclaimed()
     }

@@ -28,6 +28,15 @@ pub(super) fn is_cancelled(header: &Header) -> bool {
 
 /// Tells the task to stop.
 pub(super) fn cancel(header: &Header) -> Cancel {
+    tell_to_stop(header).0
+}
+
+/// Tells the task to stop; true if nobody had before, and it had not ended.
+pub(super) fn cancel_first(header: &Header) -> bool {
+    tell_to_stop(header).1
+}
+
+fn tell_to_stop(header: &Header) -> (Cancel, bool) {
     match header.word.turn(|now| now.stop(header.is_here(false))) {
         Stop::Prevent => {
             if header.word.peek().has(WORK) {
@@ -37,29 +46,29 @@ pub(super) fn cancel(header: &Header) -> Cancel {
             }
             end(header, Some(Family::Cancelled), false, false);
             header.side().told();
-            Cancel::Prevented
+            (Cancel::Prevented, true)
         }
         Stop::PreventFar => {
             end(header, Some(Family::Cancelled), false, true);
-            Cancel::Prevented
+            (Cancel::Prevented, true)
         }
         Stop::Push => {
             // SAFETY: the turn has added a driver, for the queue (invariant 1).
             let task = unsafe { TaskRef::from_raw(NonNull::from(header)) };
             schedule(task, WakeKind::Woken);
-            Cancel::Requested
+            (Cancel::Requested, true)
         }
         Stop::Revive => {
             revive(header);
-            Cancel::Requested
+            (Cancel::Requested, true)
         }
         Stop::Notify => {
             header.side().told();
-            Cancel::Requested
+            (Cancel::Requested, true)
         }
-        Stop::Requested => Cancel::Requested,
-        Stop::Prevented => Cancel::Prevented,
-        Stop::TooLate => Cancel::TooLate,
+        Stop::Requested => (Cancel::Requested, false),
+        Stop::Prevented => (Cancel::Prevented, false),
+        Stop::TooLate => (Cancel::TooLate, false),
     }
 }
 

@@ -10,7 +10,8 @@ use std::ptr::{self, NonNull};
 use super::cell::Header;
 use super::id::TaskId;
 use super::runner::Runner;
-use super::state::{CANCEL, PREVENTED};
+use super::schedule::Home;
+use super::state::{CANCEL, DONE, PREVENTED};
 use crate::base::sync::local;
 
 local! {
@@ -112,6 +113,33 @@ pub(crate) fn running() -> Vec<TaskId> {
         None::<()>
     });
     ids.into_inner()
+}
+
+/// The tasks of this pool that are running on this thread, which need not be one of the pool's, and
+/// have not ended; the innermost first.
+pub(crate) fn running_of(pool: u64) -> Vec<TaskId> {
+    let ids = RefCell::new(Vec::new());
+    let _ = find(|task| {
+        if is_live_of(task, pool) {
+            ids.borrow_mut().push(task.id);
+        }
+        None::<()>
+    });
+    ids.into_inner()
+}
+
+/// Is any task of this pool running on this thread?
+pub(crate) fn is_any_running_of(pool: u64) -> bool {
+    find(|task| is_live_of(task, pool).then_some(())).is_some()
+}
+
+/// Peeked at with Relaxed: this thread runs the task, and only who runs it ends it; work that was
+/// refused before it is dropped here, and its end came here with it.
+fn is_live_of(task: &Header, pool: u64) -> bool {
+    let is_pools = task
+        .home()
+        .is_some_and(|home| home.home() == Home::Pool(pool));
+    is_pools && !task.word.peek().has(DONE)
 }
 
 /// The innermost task that is running on this thread.

@@ -83,7 +83,8 @@ pub use unhandled::{Unhandled, UnhandledHook, set_unhandled_hook};
 pub(crate) use block::jobs;
 pub(crate) use cell::{Hold, TaskRef};
 pub(crate) use current::{
-    innermost, is_anything_running, is_cancelled, is_polled_here, is_running_here, running,
+    innermost, is_any_running_of, is_anything_running, is_cancelled, is_polled_here,
+    is_running_here, running, running_of,
 };
 pub(crate) use make::{
     Spawned, Writer, derived_job, driving_job, future, job, late_job, local, promise, remote,

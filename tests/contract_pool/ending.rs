@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use portage::pool::Shutdown;
+use portage::pool::{Shutdown, ShutdownReport};
+use portage::promise::Cancel;
 use portage::time::{sleep, yield_now};
 use portage::{Executor, Job, JoinHandle, ThreadPool};
 
@@ -523,4 +524,147 @@ fn a_pool_in_a_thread_local_ends_with_its_thread() {
     let handle = receiver.recv().expect("sent");
     thread.join().expect("no panic");
     assert_eq!(handle.wait().expect("queued work still finishes"), 5);
+}
+
+#[test]
+fn a_report_counts_what_was_cancelled_whichever_thread_came_upon_it() {
+    let _watch = watchdog(60);
+    for round in 0..60 {
+        let pool = pool(2, 2);
+        let handles: Vec<_> = (0..500)
+            .map(|number| match round % 2 {
+                0 => pool.spawn_blocking(move || number),
+                _ => pool.spawn(async move {
+                    yield_now().await;
+                    sleep(Duration::from_micros(50)).await;
+                    number
+                }),
+            })
+            .collect();
+        let report = pool.shutdown(Shutdown::CancelQueued);
+        let ends = handles.into_iter().map(JoinHandle::wait);
+        let cancelled = ends.filter(|end| end.as_ref().is_err_and(|error| error.is_cancelled()));
+        assert_eq!(report.cancelled, cancelled.count(), "in round {round}");
+    }
+}
+
+/// Shuts its pool down when it is dropped, and tells what came of it.
+struct Ends(ThreadPool, Shutdown, mpsc::Sender<ShutdownReport>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let report = self.0.shutdown(self.1);
+        let _ = self.2.send(report);
+    }
+}
+
+#[test]
+fn a_callback_or_value_of_a_job_that_drains_the_pool_loses_nothing_that_is_queued() {
+    let _watch = watchdog(30);
+    for by_value in [false, true] {
+        let pool = pool(1, 1);
+        let (tell, told) = mpsc::channel();
+        let ends = Ends(pool.clone(), Shutdown::Drain, tell);
+        let gate = Gate::new();
+        let _end = OpenAtEnd(gate.clone());
+        let at = gate.clone();
+        if by_value {
+            let job = pool.spawn_blocking(move || {
+                at.pass();
+                ends
+            });
+            job.detach();
+        } else {
+            let job = pool.spawn_blocking(move || at.pass());
+            job.on_complete(move |_| drop(ends));
+        }
+        gate.wait_entered(1);
+        let queued = [
+            pool.spawn_blocking(|| 5),
+            pool.spawn(async {
+                sleep(Duration::from_millis(1)).await;
+                5
+            }),
+            pool.spawn_pinned(|| async { 5 }),
+        ];
+        gate.open();
+        assert!(told.recv().expect("it ends").completed);
+        for handle in queued {
+            assert_eq!(handle.wait().expect("drained"), 5);
+        }
+    }
+}
+
+#[test]
+fn a_job_that_a_joiner_runs_in_place_may_shut_its_pool_down() {
+    let _watch = watchdog(30);
+    let other = pool(1, 1);
+    for on_a_worker in [false, true] {
+        let gate = Gate::new();
+        let _end = OpenAtEnd(gate.clone());
+        let held = held(&gate);
+        let mine = held.clone();
+        let job = held.spawn_blocking(move || {
+            gate.open();
+            mine.shutdown(Shutdown::Drain)
+        });
+        let report = if on_a_worker {
+            let run = other.spawn_blocking(move || job.wait_helping());
+            run.wait().expect("a value")
+        } else {
+            job.wait_helping()
+        };
+        assert!(report.expect("it does not wait for itself").completed);
+    }
+}
+
+#[test]
+fn what_a_job_that_a_joiner_runs_in_place_submits_is_taken_while_the_pool_drains() {
+    let _watch = watchdog(30);
+    let gate = Gate::new();
+    let pool = held(&gate);
+    let mine = pool.clone();
+    let job = pool.spawn_blocking(move || (mine.submit(|| 5), mine.spawn(async { 6 })));
+    std::thread::scope(|scope| {
+        let _end = OpenAtEnd(gate.clone());
+        let ending = scope.spawn(|| pool.shutdown(Shutdown::Drain));
+        kit::eventually("the call", || pool.is_shut_down());
+        assert!(pool.submit(|| 0).is_err(), "it is no job of the pool");
+        let (submitted, spawned) = job.wait_helping().expect("run right here");
+        gate.open();
+        assert_eq!(submitted.expect("taken").wait().expect("drained"), 5);
+        assert_eq!(spawned.wait().expect("drained"), 6);
+        assert!(ending.join().expect("no panic").completed);
+    });
+}
+
+#[test]
+fn the_destructor_of_work_that_is_cancelled_may_shut_the_pool_down() {
+    let _watch = watchdog(30);
+    for mode in [Shutdown::Drain, Shutdown::CancelQueued] {
+        let pool = pool(1, 1);
+        let (tell, told) = mpsc::channel();
+        let ends = Ends(pool.clone(), mode, tell);
+        // on a worker, whose own job it is that cancels
+        let (give, given) = mpsc::channel::<JoinHandle<()>>();
+        let canceller = pool.spawn_blocking(move || given.recv().map(|handle| handle.cancel()));
+        give.send(pool.spawn_blocking(move || drop(ends)))
+            .expect("it listens");
+        let cancel = canceller.wait().expect("a value");
+        assert_eq!(cancel.expect("sent"), Cancel::Prevented);
+        assert!(told.recv().expect("it ends").completed);
+
+        // on a plain thread
+        let gate = Gate::new();
+        let _end = OpenAtEnd(gate.clone());
+        let held = held(&gate);
+        let (tell, told) = mpsc::channel();
+        let ends = (
+            OnDrop::new(move || gate.open()),
+            Ends(held.clone(), mode, tell),
+        );
+        let queued = held.spawn_blocking(move || drop(ends));
+        assert_eq!(queued.cancel(), Cancel::Prevented);
+        assert!(told.recv().expect("it ends").completed);
+    }
 }

@@ -1,7 +1,7 @@
 //! What runs on a worker's stack: tasks in place on top of each other, and waits of ours.
 //!
-//! The worker's account of it answers who is excused when one of them waits for the pool's end
-//! ([`shutdown`](crate::pool::shutdown)), whether there is room for one more, and when the worker
+//! The worker's account of it answers whether it is excused when one of them waits for the pool's
+//! end ([`shutdown`](crate::pool::shutdown)), whether there is room for one more, and when the worker
 //! counts as blocked.
 
 #![forbid(unsafe_code)]
@@ -18,7 +18,7 @@ use crate::pool::evidence::Phase as Doing;
 use crate::pool::growth::Ground;
 use crate::pool::seal::Phase;
 use crate::promise::{awaits_work, run_awaited, run_for_another};
-use crate::task::{self, Ended, Hold, TaskId, TaskRef};
+use crate::task::{self, Ended, Hold, TaskRef};
 use crate::timer::{Busy, Timers};
 
 impl Worker {
@@ -26,49 +26,24 @@ impl Worker {
     pub(in crate::pool) fn started(&self, task: &TaskRef) {
         self.seat.tally.started.bump();
         if self.outer.get() != Some(task.id()) {
-            self.nested.set(self.nested.get() + 1);
             // A joiner runs it in place; it may be a job.
             self.keeper.see_to(Busy::Away);
         }
     }
 
-    pub(in crate::pool) fn suspended(&self, id: TaskId) {
-        self.went(id);
-    }
-
     #[inline]
     pub(in crate::pool) fn ended(&self, end: &Ended) {
         self.seat.tally.ended(end);
-        if end.started && !end.suspended {
-            self.went(end.id);
-        }
     }
 
-    /// A task left the stack.
-    fn went(&self, id: TaskId) {
-        if self.outer.get() != Some(id) {
-            self.nested.set(self.nested.get().saturating_sub(1));
-        }
+    /// This worker waits for the pool's end, which does not wait for it; true unless it was excused
+    /// before.
+    pub(in crate::pool) fn excuse(&self) -> bool {
+        self.excused.replace(self.excused.get() + 1) == 0
     }
 
-    /// Tasks of the pool that are running on this stack.
-    fn depth(&self) -> usize {
-        let polled = self.turning.get() && self.shared.suspended.any(task::is_running_here);
-        usize::from(self.outer.get().is_some() || polled) + self.nested.get()
-    }
-
-    /// The task that runs here waits for the pool's end: it and those below it on the stack are
-    /// not waited for. Returns how many these are, and whether the worker itself was not
-    /// excused before.
-    pub(in crate::pool) fn excuse(&self) -> (usize, bool) {
-        let before = self.excused.get();
-        let now = self.depth().max(before);
-        self.excused.set(now);
-        (now - before, before == 0)
-    }
-
-    pub(in crate::pool) fn resume(&self, count: usize) {
-        self.excused.set(self.excused.get() - count);
+    pub(in crate::pool) fn resume(&self) {
+        self.excused.set(self.excused.get() - 1);
     }
 
     /// Runs something of the pool on top of a task that waits for the pool's end; false if
@@ -87,17 +62,12 @@ impl Worker {
             return false;
         };
         if !self.shared.seal.may_run() {
-            let _ = self.shared.resolve(task);
+            self.shared.resolve(task);
             return true;
         }
         self.seat.tally.taken.bump();
         let polling = self.polling.replace(!task.is_job());
-        // A later poll tells nobody that it begins.
-        let later = !task.is_job() && task.is_claimed();
-        let nested = self.nested.get();
-        self.nested.set(nested + usize::from(later));
         task.run();
-        self.nested.set(nested);
         self.polling.set(polling);
         true
     }
@@ -170,7 +140,7 @@ impl entered::Worker for Worker {
         fence(Ordering::SeqCst);
         if self.shared.seal.phase() >= Phase::Cancel {
             // What it kept without a look at the phase.
-            let _ = self.shared.empty_queues();
+            self.shared.empty_queues();
         }
         if self.sees_work() {
             match self.shared.idle.claim() {
