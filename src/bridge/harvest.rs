@@ -6,6 +6,26 @@ use crate::base::sync::{Arc, Mutex};
 use crate::context::Context;
 
 /// Which context a bridged call runs in, and whether its changes come back.
+///
+/// # Examples
+///
+/// ```
+/// use portage::ContextVar;
+/// use portage::bridge::{ContextMode, async_to_sync};
+///
+/// static STEPS: ContextVar<u32> = ContextVar::new("steps");
+/// STEPS.set(1);
+/// let step = || async {
+///     let steps = STEPS.get();
+///     STEPS.set(steps.unwrap_or(0) + 1);
+///     steps
+/// };
+/// let call = |mode| async_to_sync(step).context(mode).call();
+/// assert_eq!((call(ContextMode::Empty)?, STEPS.get()), (None, Some(1)));
+/// assert_eq!((call(ContextMode::In)?, STEPS.get()), (Some(1), Some(1)));
+/// assert_eq!((call(ContextMode::InOut)?, STEPS.get()), (Some(1), Some(2)));
+/// # Ok::<(), portage::error::BridgeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ContextMode {
     /// In an empty context; nothing comes back.

@@ -180,6 +180,10 @@ where
 }
 
 /// The future of a [`SyncToAsync`].
+///
+/// # Panics
+///
+/// Polled again after its end.
 #[must_use = "futures do nothing unless polled"]
 pub struct SyncToAsyncFuture<F, T>(Stage<F, T>);
 

@@ -23,7 +23,8 @@ use crate::task::{Schedule, TaskRef};
 ///
 /// Cloning is cheap, and a handle keeps no loop alive: once the loop is closed, whatever is
 /// submitted is refused at once. A loop that is merely idle keeps it for its next run. Jobs and
-/// first polls come in the order in which they were submitted.
+/// first polls come in the order in which a thread submits them, whatever comes from others
+/// meanwhile; those that an idle loop keeps, in the order in which all threads did.
 ///
 /// # Examples
 ///
@@ -100,6 +101,15 @@ impl LoopHandle {
     ///
     /// What is queued at that moment runs once more. If no such run is on, the next one ends
     /// that way. Several calls before it does are one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let event_loop = portage::EventLoop::new();
+    /// let handle = event_loop.handle();
+    /// std::thread::spawn(move || handle.stop());
+    /// assert!(event_loop.run_until_stopped().is_ok());
+    /// ```
     pub fn stop(&self) {
         self.shared.ask_to_stop();
     }

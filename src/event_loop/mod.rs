@@ -49,8 +49,8 @@ pub(crate) use thread::{ON_THREAD_LOOP, ThreadLoopDriver};
 
 /// A loop that drives tasks on the thread that made it.
 ///
-/// It is not `Send`: tasks need not be either. First polls come in the order of spawning, a
-/// task that yields goes to the back, and no source of work starves another: ready tasks, jobs
+/// It is not `Send`: tasks need not be either. First polls come in the order in which a thread
+/// spawns, a task that yields goes to the back, and no source of work starves another: ready tasks, jobs
 /// from other threads, timers and lanes take turns. Dropping the loop closes it, and so does
 /// the end of its thread.
 ///

@@ -23,6 +23,10 @@ use crate::task::Waits;
 /// in the meantime goes to the next who waits. (A job that has started by then runs on,
 /// detached.)
 ///
+/// # Panics
+///
+/// Polled again after its end.
+///
 /// [`aadd_task`]: crate::execution_queue::AsyncExecutionQueue::aadd_task
 #[must_use = "the job is added when this is awaited"]
 pub struct AddTask<T> {

@@ -176,6 +176,22 @@ impl AsyncExecutionQueue {
     /// # Cancellation
     ///
     /// See [`AddTask`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::execution_queue::AsyncExecutionQueue;
+    /// use portage::{block_on, time::yield_now};
+    ///
+    /// let queue = AsyncExecutionQueue::new();
+    /// let answer = block_on(queue.aadd_task_async(|| async {
+    ///     let local = std::rc::Rc::new(42);
+    ///     yield_now().await;
+    ///     *local
+    /// }))?;
+    /// assert_eq!(answer.wait().expect("it does not panic"), 42);
+    /// # Ok::<(), portage::SubmitError>(())
+    /// ```
     #[track_caller]
     pub fn aadd_task_async<C, F>(&self, create: C) -> AddTask<F::Output>
     where
@@ -273,6 +289,19 @@ impl AsyncExecutionQueue {
     /// # Cancellation
     ///
     /// The queue stays closed, and its jobs go on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::block_on;
+    /// use portage::execution_queue::{AsyncExecutionQueue, Close};
+    ///
+    /// let queue = AsyncExecutionQueue::new();
+    /// let handle = queue.add_task(|| "ran")?;
+    /// block_on(queue.aclose(Close::Drain));
+    /// assert!(handle.is_finished() && queue.is_closed());
+    /// # Ok::<(), portage::SubmitError>(())
+    /// ```
     pub async fn aclose(&self, mode: Close) {
         self.shared.seal(mode);
         let mut closing = Closing::of(&self.shared);

@@ -168,6 +168,8 @@ impl<T> Queue<T> {
 
 impl<T> AsyncIter<T> {
     /// Lets at most `items` wait for the consumer; zero makes each one on demand.
+    ///
+    /// One by default.
     pub fn prefetch(self, items: usize) -> Self {
         self.queue.0.lock().prefetch = items;
         self

@@ -122,6 +122,20 @@ impl EventLoopPoolExecutor {
     }
 
     /// The submitted tasks that have not ended, in the order of their submission.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use portage::executors::{AsyncExecutorExt, EventLoopPoolExecutor};
+    /// use portage::time::sleep;
+    /// use std::time::Duration;
+    ///
+    /// let executor = EventLoopPoolExecutor::new(2).unwrap();
+    /// let naps: Vec<_> = (0..3).map(|_| executor.submit(sleep(Duration::MAX))).collect();
+    /// assert_eq!(executor.loads(), [2, 1]);
+    /// let last = executor.tasks()[2];
+    /// assert_eq!((last.id, last.loop_index), (naps[2].id(), 0));
+    /// ```
     pub fn tasks(&self) -> Vec<TaskInfo> {
         let roster = self.roster.lock();
         let pending = roster

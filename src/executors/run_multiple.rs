@@ -53,6 +53,19 @@ impl Default for RunMultiple {
 }
 
 /// The result of one task of a batch.
+///
+/// # Examples
+///
+/// ```
+/// use portage::executors::{AsyncExecutorExt, DefaultBackgroundExecutor, RunMultiple};
+///
+/// let executor = DefaultBackgroundExecutor::new().unwrap();
+/// let halves = [0, 3].map(|n: u32| async move { 6 / n });
+/// for result in executor.run_multiple(halves, RunMultiple::default()) {
+///     assert_eq!(result.success(), result.index == 1);
+///     assert!(result.exception().is_none_or(|error| error.is_panic()));
+/// }
+/// ```
 #[derive(Debug)]
 pub struct TaskResult<T> {
     /// The task's place in the input, from zero.

@@ -51,7 +51,9 @@ pub trait BlockingEvent: Send + Sync {
     /// Is it set?
     fn is_set(&self) -> bool;
 
-    /// Blocks the thread until it is set, at most for `timeout`; true if it is set.
+    /// Blocks the thread until it is set, at most for `timeout`.
+    ///
+    /// True if it is set.
     fn wait_timeout(&self, timeout: Duration) -> bool;
 
     /// The event of ours that this is.

@@ -109,6 +109,17 @@ impl Event {
     }
 
     /// Un-sets it. Whoever was waiting when it was set stays released.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let event = portage::sync::Event::new();
+    /// let waiting = event.wait_async();
+    /// event.set();
+    /// event.clear();
+    /// portage::block_on(waiting); // it was set while this waited
+    /// assert!(!event.is_set());
+    /// ```
     pub fn clear(&self) {
         self.state.lock().set = None;
     }
