@@ -9,7 +9,6 @@ use std::rc::Rc;
 
 use crate::base::count::{SHARDS, shard};
 use crate::base::sync::Arc;
-use crate::base::sync::atomic::{Ordering, fence};
 use crate::pool::home::Door;
 use crate::pool::shared::Shared;
 use crate::pool::worker::{self, Worker};
@@ -52,8 +51,7 @@ impl Caller {
     /// Takes the count of one back that turned out to be nobody's.
     pub(super) fn uncount_submitted(&self, shared: &Shared) {
         self.count_submitted(shared, 1_u64.wrapping_neg());
-        // Ordering: as at an end: a drain that has just seen the count is looked after here.
-        fence(Ordering::SeqCst);
+        // A drain that has just seen the count is looked after here.
         shared.see_to_the_end();
     }
 

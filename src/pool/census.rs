@@ -147,9 +147,13 @@ impl Census {
         fence(Ordering::SeqCst);
     }
 
-    /// A worker begins to block in a wait of ours.
+    /// A worker begins to block in a wait of ours. The caller then looks at the queues and the
+    /// phase, and at the other workers.
     pub(super) fn block_begins(&self) {
         self.add(BLOCKED);
+        // Ordering: a submitter pushes, passes a fence, and looks at this word; a stranded worker
+        // sets its flag, and a sealer the phase, and do the same.
+        fence(Ordering::SeqCst);
     }
 
     /// It goes on.

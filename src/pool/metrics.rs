@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::count::Count;
+use crate::base::sync::atomic::{Ordering, fence};
 use crate::pool::seat::Tally;
 use crate::task::{Completion, Ended};
 
@@ -146,7 +147,22 @@ pub(super) struct Outside {
 }
 
 impl Outside {
+    /// What has not ended, with what the workers have counted `inside`.
+    pub(super) fn live(&self, inside: impl Fn() -> Totals, submitted: fn(&Count) -> u64) -> u64 {
+        // The ends first: a task whose end is seen has been seen submitted, with all that it
+        // submitted itself.
+        let ended = inside().ended() + self.ends();
+        // Ordering: keeps the two sums in this order; pairs with the fence in `ended`, and a
+        // worker counts with Release what is read with Acquire.
+        fence(Ordering::SeqCst);
+        let inside = inside().submitted;
+        let submitted = inside.wrapping_add(submitted(&self.submitted));
+        submitted.saturating_sub(ended)
+    }
+
     pub(super) fn ended(&self, end: &Ended) {
+        // Ordering: what the task submitted is counted before its end; pairs with that in `live`.
+        fence(Ordering::SeqCst);
         if !end.started {
             self.unstarted.add(1);
         }
@@ -208,5 +224,69 @@ mod tests {
             metrics.submitted,
             sum + (metrics.queued + metrics.running) as u64
         );
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::{Outside, Totals};
+    use crate::base::count::Count;
+    use crate::base::sync::{Arc, thread};
+    use crate::pool::seat::Tally;
+    use crate::task::{Completion, Ended, TaskId};
+
+    fn end() -> Ended {
+        Ended {
+            id: TaskId::fresh(),
+            is_job: true,
+            started: true,
+            suspended: false,
+            how: Completion::Value,
+        }
+    }
+
+    /// Question: a task that runs outside of the workers submits another one and ends; does
+    /// somebody see that nothing lives?
+    ///
+    /// Bound: one task, one look; two preemptions.
+    ///
+    /// Must fail when: the fence in `ended` or in `live` is gone; the sums are read the other way
+    /// round.
+    #[test]
+    fn loom_pool_what_an_end_leaves_behind_lives() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = model.preemption_bound.or(Some(2));
+        model.check(|| {
+            let outside = Arc::new(Outside::default());
+            outside.submitted.add(1);
+            let at = outside.clone();
+            let runner = thread::spawn(move || {
+                at.submitted.add(1);
+                at.ended(&end());
+            });
+            assert!(outside.live(Totals::default, Count::sum) > 0);
+            runner.join().unwrap();
+        });
+    }
+
+    /// Question: the same of a worker, which counts without a fence.
+    ///
+    /// Bound: one task, one look; every interleaving.
+    ///
+    /// Must fail when: a worker's counts are not written with Release, or not read with Acquire.
+    #[test]
+    fn loom_pool_what_an_end_on_a_worker_leaves_behind_lives() {
+        loom::model(|| {
+            let tally = Arc::new(Tally::default());
+            tally.submitted.bump();
+            let at = tally.clone();
+            let reader = thread::spawn(move || {
+                let ended = at.completed.read();
+                at.submitted.read() > ended
+            });
+            tally.submitted.bump();
+            tally.ended(&end());
+            assert!(reader.join().unwrap());
+        });
     }
 }

@@ -57,7 +57,6 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use crate::base::clock::deadline_after;
 use crate::base::count::SHARDS;
 use crate::base::fork;
-use crate::base::sync::atomic::{Ordering, fence};
 use crate::base::sync::{Arc, Mutex, Weak};
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
@@ -640,9 +639,7 @@ impl Executor for ThreadPool {
         if matches!(caller, Caller::Worker(_)) {
             return KeptOpen::by(shared.clone());
         }
-        // Ordering: whoever looks for the end after this sees the count, or is seen here.
-        fence(Ordering::SeqCst);
-        if shared.seal.may_run() {
+        if shared.seal.is_kept() {
             return KeptOpen::by(shared.clone());
         }
         caller.uncount_submitted(shared);

@@ -121,6 +121,21 @@ impl Seal {
         self.phase() < Phase::Cancel
     }
 
+    /// Does what the caller has just counted keep the pool from ending?
+    pub(super) fn is_kept(&self) -> bool {
+        // Ordering: whoever looks for the end sees the count, or is seen here; as in `may_start`.
+        fence(Ordering::SeqCst);
+        self.may_run()
+    }
+
+    /// The caller has counted an end, or taken a count back: is that what somebody waits for?
+    pub(super) fn is_ending(&self) -> bool {
+        // Ordering: between the count and the look at the phase; pairs with the fences of those who
+        // move the phase and look at the counts then.
+        fence(Ordering::SeqCst);
+        self.phase() != Phase::Open
+    }
+
     /// Is this a phase after which no thread is started whose count the caller does not see now?
     pub(super) fn is_shut(&self) -> bool {
         let is_shut = self.phase() >= Phase::Cancel;
@@ -135,10 +150,11 @@ impl Seal {
     #[cold]
     pub(super) fn go_on(&self) -> bool {
         let (from, to) = (Phase::Ending as usize, Phase::Drain as usize);
-        // Ordering: as in `advance`; who is late looks again after the fence, or sees `Drain`.
+        // Ordering: as in `advance`.
         let moved = self
             .0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        // Ordering: the caller's next look sees who has come by under `Ending`; see `is_ending`.
         fence(Ordering::SeqCst);
         moved.map_or_else(|now| now == to, |_| true)
     }
@@ -317,8 +333,8 @@ mod models {
     ///
     /// Bound: one submitter, one sealer; every interleaving.
     ///
-    /// Must fail when: the fence in `advance` is gone; the submitter's is; it does not look at
-    /// the phase after it took the count back.
+    /// Must fail when: the fence in `advance`, in `is_ending` or in `go_on` is gone; the submitter
+    /// does not look at the phase after it took the count back.
     #[test]
     fn loom_pool_a_count_taken_back_does_not_keep_a_drain_open() {
         loom::model(|| {
@@ -337,8 +353,7 @@ mod models {
                 if at.0.phase() == Phase::Open {
                     at.1.fetch_add(1, Ordering::Relaxed);
                     at.1.fetch_sub(1, Ordering::Relaxed);
-                    fence(Ordering::SeqCst);
-                    if at.0.phase() != Phase::Open {
+                    if at.0.is_ending() {
                         close(&at);
                     }
                 }
@@ -429,6 +444,29 @@ mod models {
             let is_started = starter.join().unwrap();
             let has_ended = waiter.join().unwrap();
             assert!(!has_ended || !is_started, "a thread after the end");
+        });
+    }
+
+    /// Question: something is counted so that the pool stays; is the end told all the same?
+    ///
+    /// Bound: one who counts, one who seals, one who looks for the end; every interleaving.
+    ///
+    /// Must fail when: the fence in `is_kept` or in `is_shut` is gone; who has counted does not
+    /// look at the phase.
+    #[test]
+    fn loom_pool_what_keeps_a_pool_is_seen_at_its_end() {
+        loom::model(|| {
+            let pool = Arc::new((Seal::new(), AtomicUsize::new(0)));
+            let (keeper, waiter) = (pool.clone(), pool.clone());
+            let keeper = thread::spawn(move || {
+                keeper.1.fetch_add(1, Ordering::Acquire);
+                keeper.0.is_kept()
+            });
+            let waiter =
+                thread::spawn(move || waiter.0.is_shut() && waiter.1.load(Ordering::Relaxed) == 0);
+            assert!(pool.0.advance(Phase::Cancel));
+            let is_kept = keeper.join().unwrap();
+            assert!(!waiter.join().unwrap() || !is_kept, "an end beside it");
         });
     }
 

@@ -155,9 +155,8 @@ impl Shared {
     }
 
     /// Something has gone that a shutdown may have been waiting for, and no worker comes by.
-    /// After a `fence(SeqCst)`.
     pub(super) fn see_to_the_end(&self) {
-        if self.seal.phase() != Phase::Open {
+        if self.seal.is_ending() {
             self.try_close();
             self.tell_waiters();
         }
@@ -338,14 +337,7 @@ impl Shared {
     }
 
     fn live_by(&self, sum: fn(&Count) -> u64) -> u64 {
-        // The ends first: a task whose end is seen has been seen submitted, with all that it
-        // submitted itself, because each end is counted with Release after them.
-        let ended = self.roster.totals().ended() + self.outside.ends();
-        // Ordering: keeps the two sums in this order, also where they are Relaxed.
-        fence(Ordering::SeqCst);
-        let inside = self.roster.totals().submitted;
-        let submitted = inside.wrapping_add(sum(&self.outside.submitted));
-        submitted.saturating_sub(ended)
+        self.outside.live(|| self.roster.totals(), sum)
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -386,10 +378,7 @@ impl Shared {
         if with_worker(self.id, |worker| worker.ended(end)).is_some() {
             return;
         }
-        // Ordering: what the task submitted is counted before its end; see `live`.
-        fence(Ordering::SeqCst);
         self.outside.ended(end);
-        fence(Ordering::SeqCst);
         self.see_to_the_end();
     }
 }

@@ -11,7 +11,7 @@
 //! ```text
 //! the stranded worker                      the last one to block       whoever queues
 //! R1  count itself as blocked              L1  the same                P1  push
-//! R2  set the own flag                     L2  fence(SeqCst)           P2  fence(SeqCst)
+//! R2  set the own flag                     L2  fence(SeqCst), in L1    P2  fence(SeqCst)
 //! R3  fence(SeqCst)                        L3  stuck: wake all whose   P3  as L3
 //! R4  stuck: run what is awaited               flag is set
 //! R5  park
@@ -94,8 +94,8 @@ mod models {
             now.blocked() >= now.threads()
         }
 
+        /// L3, after a fence.
         fn rescue(&self) {
-            fence(Ordering::SeqCst);
             if self.is_stuck() {
                 for (stranded, unparker) in &self.workers {
                     if stranded.take() {
@@ -147,6 +147,29 @@ mod models {
         });
     }
 
+    /// Question: a worker blocks last, in a wait for something else, and so runs nothing: does the
+    /// one that is stranded learn of it?
+    ///
+    /// Bound: two workers, one job that is queued; every interleaving.
+    ///
+    /// Must fail when: the fence in `look` is gone, or that of [`Census::block_begins`]; `rescue`
+    /// wakes nobody.
+    #[test]
+    fn loom_stranded_who_blocks_last_tells_who_sleeps() {
+        loom::model(|| {
+            let parkers = [Parker::new(), Parker::new()];
+            let pool = Pool::new(&parkers);
+            pool.queue.push(());
+            let at = pool.clone();
+            let second = thread::spawn(move || {
+                at.census.block_begins();
+                at.rescue();
+            });
+            pool.wait(0, &parkers[0]);
+            second.join().unwrap();
+        });
+    }
+
     /// Question: does a worker that is stranded learn of what is queued while it goes to sleep?
     ///
     /// Bound: one worker, one push from outside; three preemptions.
@@ -162,6 +185,7 @@ mod models {
             let at = pool.clone();
             let pusher = thread::spawn(move || {
                 at.queue.push(());
+                fence(Ordering::SeqCst);
                 at.rescue();
             });
             pool.wait(0, &parker);

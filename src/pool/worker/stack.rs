@@ -10,7 +10,6 @@ use std::any::Any;
 use std::ptr;
 
 use super::Worker;
-use crate::base::sync::atomic::{Ordering, fence};
 use crate::entered::{self, Prospect};
 use crate::idle::Claim;
 use crate::pool::deadlock::{Plight, WayOut};
@@ -130,14 +129,12 @@ impl entered::Worker for Worker {
         self.keeper.see_to(Busy::Away);
         self.firing.set(false);
         self.seat.pulse.turn(Doing::Waiting);
-        self.shared.census.block_begins();
         if let Some(task) = self.take_next() {
             self.local.line_up(task);
         }
         let _ = self.gives_up();
-        // Ordering: a submitter pushes, passes a fence, and reads the census; a sealer stores the
-        // phase, passes a fence, and empties the queues.
-        fence(Ordering::SeqCst);
+        // Its fence lies behind what was lined up, and before the looks.
+        self.shared.census.block_begins();
         if self.shared.seal.phase() >= Phase::Cancel {
             // What it kept without a look at the phase.
             self.shared.empty_queues();
