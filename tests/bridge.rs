@@ -95,6 +95,16 @@ impl Executor for OnTheSpot {
 
 struct Counting(ThreadPool, Mutex<usize>);
 
+impl Counting {
+    /// The executor of the configuration from here on, with this main loop.
+    fn configured(main: &EventLoop) -> Arc<Self> {
+        let counting = Arc::new(Self(pool(1), Mutex::new(0)));
+        let config = Config::new().main_loop(main.handle());
+        init_config(config.executor(counting.clone())).unwrap();
+        counting
+    }
+}
+
 impl Executor for Counting {
     fn execute(&self, job: Job) -> Result<(), SubmitError> {
         *self.1.lock().unwrap() += 1;
@@ -111,13 +121,7 @@ fn without_a_loop_init_config_is_refused_and_changes_nothing() {
     let _configured = configured();
     guarded(|| {
         let main = EventLoop::new();
-        let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
-        init_config(
-            Config::new()
-                .main_loop(main.handle())
-                .executor(counting.clone()),
-        )
-        .unwrap();
+        let counting = Counting::configured(&main);
         let error = init_config(Config::new().executor(Arc::new(OnTheSpot))).unwrap_err();
         assert!(error.is_no_loop());
         assert!(get_main_event_loop().unwrap().is_current_thread());
@@ -130,14 +134,8 @@ fn without_a_loop_init_config_is_refused_and_changes_nothing() {
 fn init_config_captures_the_running_loop_and_replaces_all_of_the_first() {
     let _configured = configured();
     guarded(|| {
-        let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
         let other = EventLoop::new();
-        init_config(
-            Config::new()
-                .main_loop(other.handle())
-                .executor(counting.clone()),
-        )
-        .unwrap();
+        let counting = Counting::configured(&other);
         run(async {
             init_config(Config::new()).unwrap();
             let main = get_main_event_loop().unwrap();
@@ -162,13 +160,7 @@ fn the_argument_beats_the_configured_executor_and_that_the_global_pool() {
         let on_global = exec_in_executor(None, || thread::current().name().map(str::to_owned));
         let name = on_global.unwrap().wait().unwrap();
         assert!(name.is_some_and(|name| name.starts_with("portage-")));
-        let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
-        init_config(
-            Config::new()
-                .main_loop(main.handle())
-                .executor(counting.clone()),
-        )
-        .unwrap();
+        let counting = Counting::configured(&main);
         exec_in_executor(None, || ()).unwrap().wait().unwrap();
         exec_in_executor_async(None, || async {})
             .unwrap()
@@ -522,13 +514,7 @@ fn an_insensitive_call_goes_to_the_configured_executor() {
     let _configured = configured();
     guarded(|| {
         let main = EventLoop::new();
-        let counting = Arc::new(Counting(pool(1), Mutex::new(0)));
-        init_config(
-            Config::new()
-                .main_loop(main.handle())
-                .executor(counting.clone()),
-        )
-        .unwrap();
+        let counting = Counting::configured(&main);
         let call = sync_to_async(|| 1).thread_sensitive(false);
         assert_eq!(call.explain(), Route::Executor);
         assert_eq!(block_on(call.into_future()).unwrap(), 1);

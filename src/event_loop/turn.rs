@@ -105,26 +105,14 @@ fn run_some(count: usize, next: impl Fn() -> Option<TaskRef>) -> usize {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Shares, turn};
-    use crate::base::clock::Clock;
     use crate::event_loop::EventLoop;
     use crate::executor::ExecutorExt;
 
     use crate::time::{sleep_until, yield_now};
-    use crate::timer::Timers;
+    use crate::timer::{Timers, tests::with_clock};
     use std::cell::Cell;
     use std::rc::Rc;
     use std::time::Duration;
-
-    /// Runs on a thread of its own, which lives by a clock that stands still.
-    fn with_clock(test: impl FnOnce(Clock) + Send + 'static) {
-        std::thread::spawn(move || {
-            let clock = Clock::virtual_now();
-            Timers::live_by(clock.clone());
-            test(clock);
-        })
-        .join()
-        .expect("the test on that thread holds");
-    }
 
     /// Spawns a task that counts its polls until the counter is dropped elsewhere.
     fn yielder(event_loop: &EventLoop) -> Rc<Cell<usize>> {

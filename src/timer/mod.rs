@@ -152,7 +152,7 @@ pub(crate) fn call_at(deadline: Option<Instant>, f: impl FnOnce() + Send + 'stat
 mod models;
 
 #[cfg(all(test, not(any(loom, shuttle))))]
-mod tests {
+pub(crate) mod tests {
     use super::{Timer, Timers, call_at};
     use crate::base::clock::Clock;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -181,8 +181,8 @@ mod tests {
         (wakes.clone(), Waker::from(wakes))
     }
 
-    /// Runs on a thread of its own, which lives by a clock that stands still.
-    fn with_clock(test: impl FnOnce(Clock) + Send + 'static) {
+    /// Runs `test` on a thread of its own, which lives by a clock that stands still.
+    pub(crate) fn with_clock(test: impl FnOnce(Clock) + Send + 'static) {
         std::thread::spawn(move || {
             let clock = Clock::virtual_now();
             Timers::live_by(clock.clone());

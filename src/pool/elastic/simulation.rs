@@ -405,20 +405,24 @@ fn mixed_bursts_grow_with_the_sleepers_among_them() {
     assert!(ours.wait_p99() <= theirs.wait_p99().max(20));
 }
 
-#[test]
-fn jobs_blocked_by_a_queued_one_get_a_thread_for_it() {
-    let mut works = vec![
-        Work {
-            cpu: 2,
-            after: Some(20),
-            ..Work::default()
-        };
-        20
-    ];
-    works.push(Work {
+/// Twenty jobs, and the one behind them for which they wait.
+fn all_wait_for_the_last() -> Vec<Work> {
+    let last = Work {
         cpu: 2,
         ..Work::default()
-    });
+    };
+    let waits = Work {
+        after: Some(20),
+        ..last
+    };
+    let mut works = vec![waits; 20];
+    works.push(last);
+    works
+}
+
+#[test]
+fn jobs_blocked_by_a_queued_one_get_a_thread_for_it() {
+    let works = all_wait_for_the_last();
     let (ours, _) = both(&works);
     assert!(ours.end <= 5_000, "{}", ours.end);
     assert!(ours.threads <= works.len());
@@ -433,18 +437,7 @@ fn all_blocked_at_the_cap_goes_on_when_one_ends() {
 
 #[test]
 fn without_a_sample_the_stall_rule_keeps_blocked_jobs_alive() {
-    let mut works = vec![
-        Work {
-            cpu: 2,
-            after: Some(20),
-            ..Work::default()
-        };
-        20
-    ];
-    works.push(Work {
-        cpu: 2,
-        ..Work::default()
-    });
+    let works = all_wait_for_the_last();
     let report = run(Rule::Blind, 512, &works);
     // A thread every 10 ms at the latest.
     assert!(report.end <= 20 * 11_000, "{}", report.end);

@@ -228,6 +228,26 @@ fn burst(pool: &Arc<Mini>, count: usize, job: impl Fn() + Clone + Send + 'static
     start.elapsed()
 }
 
+/// Submits jobs that can only end once so many of them run at the same time.
+fn submit_meeting(pool: &Arc<Mini>, count: usize) -> Receiver<()> {
+    let meeting = Arc::new(Barrier::new(count));
+    let (done, all_done) = channel();
+    for _ in 0..count {
+        let (meeting, done) = (meeting.clone(), done.clone());
+        let job = move || {
+            meeting.wait();
+            let _ = done.send(());
+        };
+        pool.submit(job).expect("the system has threads");
+    }
+    all_done
+}
+
+/// The same, and waits until all have ended.
+fn meet(pool: &Arc<Mini>, count: usize) {
+    wait(&submit_meeting(pool, count), count);
+}
+
 /// Waits for `count` messages, with a limit.
 fn wait(all_done: &Receiver<()>, count: usize) {
     for index in 0..count {
@@ -266,11 +286,7 @@ fn computing_jobs_start_one_extra_thread_at_most() {
 #[test]
 fn sleeping_jobs_get_a_thread_each() {
     let pool = Mini::new(2, 128, Scripted::new(usize::MAX));
-    // All of them meet: they can only end when each has its thread.
-    let meeting = Arc::new(Barrier::new(100));
-    burst(&pool, 100, move || {
-        meeting.wait();
-    });
+    meet(&pool, 100);
     assert_eq!(pool.threads(), 100);
     pool.close();
 }
@@ -279,10 +295,7 @@ fn sleeping_jobs_get_a_thread_each() {
 fn where_the_system_tells_no_states_blocked_jobs_get_their_threads_too() {
     let pool = Mini::new(2, 64, Scripted::new(usize::MAX));
     pool.growth.go_blind();
-    let meeting = Arc::new(Barrier::new(24));
-    burst(&pool, 24, move || {
-        meeting.wait();
-    });
+    meet(&pool, 24);
     assert_eq!(pool.threads(), 24);
     pool.close();
 }
@@ -292,10 +305,7 @@ fn one_watchdog_serves_many_backlogs_and_leaves_with_the_pool() {
     let starter = Scripted::new(usize::MAX);
     let pool = Mini::new(1, 8, starter.clone());
     for _ in 0..20 {
-        let meeting = Arc::new(Barrier::new(3));
-        burst(&pool, 3, move || {
-            meeting.wait();
-        });
+        meet(&pool, 3);
     }
     assert_eq!(starter.watchdogs.load(Ordering::Relaxed), 1);
     pool.close();
@@ -312,16 +322,7 @@ fn without_a_watchdog_submitters_and_ending_jobs_look() {
     let starter = Scripted::new(usize::MAX);
     starter.refuse_watchdog.store(true, Ordering::Relaxed);
     let pool = Mini::new(2, 64, starter.clone());
-    let meeting = Arc::new(Barrier::new(16));
-    let (done, all_done) = channel();
-    for _ in 0..16 {
-        let (meeting, done) = (meeting.clone(), done.clone());
-        pool.submit(move || {
-            meeting.wait();
-            let _ = done.send(());
-        })
-        .unwrap();
-    }
+    let all_done = submit_meeting(&pool, 16);
     // Blocked threads look at nothing: it takes arrivals to notice them.
     let deadline = Instant::now() + LIMIT;
     while all_done.try_recv().is_err() {
@@ -352,16 +353,7 @@ fn the_first_refusal_of_all_is_the_submitters() {
 fn later_refusals_pause_and_then_growth_goes_on() {
     let starter = Scripted::new(3);
     let pool = Mini::new(2, 64, starter.clone());
-    let meeting = Arc::new(Barrier::new(10));
-    let (done, all_done) = channel();
-    for _ in 0..10 {
-        let (meeting, done) = (meeting.clone(), done.clone());
-        pool.submit(move || {
-            meeting.wait();
-            let _ = done.send(());
-        })
-        .unwrap();
-    }
+    let all_done = submit_meeting(&pool, 10);
     let deadline = Instant::now() + LIMIT;
     while starter.refused.load(Ordering::Relaxed) < 3 {
         assert!(Instant::now() < deadline, "nobody tries again");
@@ -448,10 +440,7 @@ fn starts_are_made_outside_every_lock() {
     Arc::get_mut(&mut pool).unwrap().growth =
         Growth::new(Limits { core: 1, max: 16 }, nosy.clone());
     *nosy.pool.lock() = Some(pool.clone());
-    let meeting = Arc::new(Barrier::new(8));
-    burst(&pool, 8, move || {
-        meeting.wait();
-    });
+    meet(&pool, 8);
     *nosy.pool.lock() = None;
     pool.close();
 }
