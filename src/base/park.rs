@@ -121,7 +121,8 @@ impl Parker {
                 return true;
             }
             if timed_out {
-                // Ordering: Acquire: a token that came just now is taken, not lost.
+                // Ordering: Acquire, as in `take_token`: a token that came just now is taken, not
+                // lost. In no model does time pass.
                 return shared.state.swap(EMPTY, Ordering::Acquire) == NOTIFIED;
             }
         }
@@ -180,7 +181,7 @@ impl Unparker {
     /// Is the token here?
     #[cfg(all(not(loom), any(test, feature = "test-util")))]
     pub(crate) fn has_token(&self) -> bool {
-        // Ordering: Acquire, as in `take_token`.
+        // Ordering: Acquire, as in `take_token`; no model is built with this.
         self.state.load(Ordering::Acquire) == NOTIFIED
     }
 }

@@ -141,12 +141,12 @@ struct Seat(AtomicU64);
 impl Seat {
     fn number(&self) -> u64 {
         // Ordering: Acquire pairs with the Release in `take`: who knows of a call's end does
-        // not take it for running.
+        // not take it for running. No model needs it: who knows has it from a handle.
         self.0.load(Ordering::Acquire)
     }
 
     fn take(&self, number: u64) {
-        // Ordering: Release pairs with the Acquire in `number`.
+        // Ordering: Release pairs with the Acquire in `number`, and no model needs it either.
         self.0.store(number, Ordering::Release);
     }
 }

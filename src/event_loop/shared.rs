@@ -70,7 +70,8 @@ impl Shared {
         if fork::is_thread_gone(self.key) {
             return LoopState::Closed;
         }
-        // Ordering: Acquire pairs with `set_state`.
+        // Ordering: Acquire pairs with `set_state`. No model needs it: what lies in the inbox is
+        // behind its lock.
         match self.state.load(Ordering::Acquire) {
             0 => LoopState::Idle,
             1 => LoopState::Running,
@@ -82,7 +83,7 @@ impl Shared {
     pub(super) fn set_state(&self, state: LoopState) {
         let before = self.state();
         if before != LoopState::Closed {
-            // Ordering: Release: who sees a state sees what led to it.
+            // Ordering: Release: who sees a state sees what led to it; no model, as in `state`.
             self.state.store(state as u8, Ordering::Release);
         }
         match (before == LoopState::Running, state == LoopState::Running) {
@@ -118,7 +119,7 @@ impl Shared {
 
     pub(super) fn ask_to_stop(&self) {
         // Ordering: Release pairs with `take_stop`: what was submitted before is there; a swap,
-        // since a store would hide what was submitted before another stop.
+        // since a store would hide what was submitted before another stop. No model, as in `state`.
         self.stop.swap(true, Ordering::Release);
         self.wake();
     }
@@ -129,7 +130,7 @@ impl Shared {
     }
 
     pub(super) fn take_stop(&self) -> bool {
-        // Ordering: Acquire pairs with `ask_to_stop`.
+        // Ordering: Acquire pairs with `ask_to_stop`; no model, as in `state`.
         self.is_asked_to_stop() && self.stop.swap(false, Ordering::Acquire)
     }
 

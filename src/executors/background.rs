@@ -50,7 +50,7 @@ impl DefaultBackgroundExecutor {
 
     fn is_closed(&self) -> bool {
         // Ordering: Acquire pairs with the Release in `shutdown`: who sees the flag sees what
-        // was done before the shutdown.
+        // was done before the shutdown. No model needs it: the loop itself decides who is late.
         self.closed.load(Ordering::Acquire)
     }
 }
@@ -76,7 +76,7 @@ impl AsyncExecutor for DefaultBackgroundExecutor {
     }
 
     fn shutdown(&self, wait: bool) {
-        // Ordering: Release, see `is_closed`.
+        // Ordering: Release, and no model: see `is_closed`.
         self.closed.store(true, Ordering::Release);
         self.thread.stop();
         if wait {

@@ -152,7 +152,8 @@ impl EventLoopPoolExecutor {
     }
 
     fn is_closed(&self) -> bool {
-        // Ordering: Acquire pairs with the Release in `shutdown`.
+        // Ordering: Acquire pairs with the Release in `shutdown`. No model needs it: each loop
+        // decides itself who is late.
         self.closed.load(Ordering::Acquire)
     }
 }
@@ -186,7 +187,7 @@ impl AsyncExecutor for EventLoopPoolExecutor {
     }
 
     fn shutdown(&self, wait: bool) {
-        // Ordering: Release, see `is_closed`.
+        // Ordering: Release, and no model: see `is_closed`.
         self.closed.store(true, Ordering::Release);
         self.threads.iter().for_each(|thread| thread.stop());
         if wait {

@@ -80,7 +80,8 @@ impl Census {
 
     #[inline]
     pub(super) fn now(&self) -> Headcount {
-        // Ordering: Acquire pairs with the changes: who sees a thread gone sees what it did.
+        // Ordering: Acquire pairs with the changes: who sees a thread gone sees what it did. No
+        // model needs it: the fences decide, and what lies in queues is ordered by those.
         Headcount(self.0.load(Ordering::Acquire))
     }
 
@@ -162,7 +163,7 @@ impl Census {
     }
 
     fn add(&self, change: u64) -> Headcount {
-        // Ordering: see `now`.
+        // Ordering: no model needs it either; see `now`.
         let before = self.0.fetch_add(change, Ordering::AcqRel);
         Headcount(before.wrapping_add(change))
     }
@@ -172,7 +173,7 @@ impl Census {
         let mut seen = self.now();
         loop {
             let next = step(seen).ok_or(())?;
-            // Ordering: see `now`.
+            // Ordering: no model needs it either; see `now`.
             match self
                 .0
                 .compare_exchange_weak(seen.0, next, Ordering::AcqRel, Ordering::Acquire)

@@ -93,7 +93,8 @@ impl Kept {
 
     /// The guard wants to go; false while the worker keeps something.
     fn leaves(&self) -> bool {
-        // Ordering: Acquire pairs with `keeps`: what was kept before is seen.
+        // Ordering: Acquire pairs with `keeps`. The model needs the one move, and no order: the
+        // guard that goes reads nothing more.
         self.0
             .compare_exchange(CALM, FREE, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()

@@ -86,7 +86,8 @@ impl Schedule for Pinned {
     fn ended(&self, end: Ended) {
         self.shared.ended(&end);
         if let Some(seat) = self.seat.get() {
-            // Ordering: Release: a worker that leaves because none is left sees its end.
+            // Ordering: Release: a worker that leaves because none is left sees its end. No model
+            // needs it: what that worker looks at then is its own, or has an order of its own.
             seat.pinned.fetch_sub(1, Ordering::Release);
             if self.shared.seal.phase() != Phase::Open {
                 seat.waker.wake_by_ref();

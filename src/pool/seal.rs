@@ -26,10 +26,10 @@
 //!
 //! # No thread comes after the end
 //!
-//! A thread is counted, then somebody passes a fence and looks at the phase, and only then starts it
-//! ([`Seal::may_start`]). Whoever waits for the end looks at the phase, passes a fence, and looks at
-//! the count ([`Seal::is_shut`]). Of the two fences one is first: so either the wait goes on until
-//! the count is taken back or the thread has left, or nothing is started.
+//! A thread is counted, then somebody passes a fence and looks at the phase, and only then starts
+//! it ([`Seal::may_start`]). Whoever waits for the end looks at the phase, passes a fence, and
+//! looks at the count ([`Seal::is_shut`]). Of the two fences one is first: so either the wait goes
+//! on until the count is taken back or the thread has left, or nothing is started.
 //!
 //! # No drain ends under a job that runs
 //!
@@ -78,8 +78,8 @@ impl Seal {
     /// The phase; after a push and a `fence(SeqCst)` it is the one that the push has to heed.
     #[inline]
     pub(super) fn phase(&self) -> Phase {
-        // Ordering: Acquire: who sees a phase sees what led to it. The proof above rests on the
-        // fences.
+        // Ordering: Acquire: who sees a phase sees what led to it. The proofs above rest on the
+        // fences, and the models on nothing else.
         match self.0.load(Ordering::Acquire) {
             0 => Phase::Open,
             1 => Phase::Drain,
@@ -93,7 +93,7 @@ impl Seal {
     /// Goes to `next` if the table allows it; true if this call did. The caller then empties
     /// the queues, unless `next` is [`Phase::Drain`].
     pub(super) fn advance(&self, next: Phase) -> bool {
-        // Ordering: AcqRel: a phase is seen with what led to it; the proof rests on the fences.
+        // Ordering: AcqRel: a phase is seen with what led to it; the models need the fences alone.
         let moved = self
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
@@ -150,7 +150,7 @@ impl Seal {
     #[cold]
     pub(super) fn go_on(&self) -> bool {
         let (from, to) = (Phase::Ending as usize, Phase::Drain as usize);
-        // Ordering: as in `advance`.
+        // Ordering: as in `advance`, where no model needs it.
         let moved = self
             .0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);

@@ -262,7 +262,8 @@ impl Roster {
     }
 
     fn changed(&self) {
-        // Ordering: Release, under the lock: who sees the number and locks sees the list.
+        // Ordering: Release, under the lock: who sees the number and locks sees the list. No model
+        // needs it: the lock alone would do, and the number says only when to take it.
         let now = self.version.load(Ordering::Relaxed);
         self.version.store(now.wrapping_add(1), Ordering::Release);
     }
@@ -279,7 +280,7 @@ impl Roster {
     /// Makes `copy` the present list; one load where it is already.
     #[inline]
     pub(super) fn refresh(&self, copy: &mut Seats) {
-        // Ordering: Acquire pairs with `changed`.
+        // Ordering: Acquire pairs with `changed`, and no model needs it either.
         if self.version.load(Ordering::Acquire) != copy.version {
             *copy = self.seats();
         }

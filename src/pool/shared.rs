@@ -164,7 +164,8 @@ impl Shared {
 
     /// Has a shutdown begun, or the last handle gone?
     pub(super) fn is_stopped(&self) -> bool {
-        // Ordering: Acquire pairs with `stop`: a refusal is seen after the call of a shutdown.
+        // Ordering: Acquire pairs with `stop`: a refusal is seen after the call of a shutdown. No
+        // model needs it: nothing is read behind it.
         self.stopped.load(Ordering::Acquire)
     }
 
@@ -362,7 +363,8 @@ impl Shared {
     /// A future is about to be suspended for the first time.
     pub(super) fn suspended(&self, task: &TaskRef) {
         self.suspended.enter(task.hold());
-        // Ordering: the shutdown seals, passes a fence, then looks at the registry.
+        // Ordering: the shutdown seals, passes a fence, then looks at the registry. No model needs
+        // it: the lock of the registry would do alone.
         fence(Ordering::SeqCst);
         if self.seal.phase() == Phase::Cancel || self.seal.phase() == Phase::Broken {
             self.sweep(task);

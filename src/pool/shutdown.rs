@@ -24,7 +24,8 @@
 //!
 //! `excused` and `inside` are moved with AcqRel and read with Acquire: who counts a task as excused
 //! sees what it did before it began to wait. A look that comes too early is made again, because
-//! whoever moves them wakes the waiters.
+//! whoever moves them wakes the waiters. No model needs these orders: the lock of the waiters has
+//! them.
 
 #![forbid(unsafe_code)]
 
@@ -91,7 +92,7 @@ pub(super) struct Waiters(Vec<Waker>);
 impl Shared {
     /// Seals the pool; says what that has told to stop, if it was this call that did it.
     pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> Option<Told> {
-        // Ordering: Release pairs with `is_stopped`.
+        // Ordering: Release pairs with `is_stopped`; no model, as there.
         self.stopped.store(true, Ordering::Release);
         if self.is_left_behind() {
             // The parent's threads may have held any of its locks at the fork; what is queued

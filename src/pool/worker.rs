@@ -213,7 +213,8 @@ impl Worker {
         let called = Arc::downgrade(&seat);
         let driver = ThreadLoopDriver::begin(move || {
             if let Some(seat) = called.upgrade() {
-                // Ordering: Release pairs with `duty`: the call is seen with what it is for.
+                // Ordering: Release pairs with `duty`: the call is seen with what it is for. No
+                // model needs it: that lies behind the lock of the inbox.
                 seat.called.store(true, Ordering::Release);
                 seat.waker.wake_by_ref();
             }
@@ -520,7 +521,7 @@ impl Worker {
     /// What comes before sleeping, besides tasks of the pool.
     fn duty(&self) -> Option<Next> {
         // A call that comes late finds nothing to do; the turn takes note of it all the same.
-        // Ordering: Acquire pairs with the call, and with `Pinned::ended`.
+        // Ordering: Acquire pairs with the call, and with `Pinned::ended`; no model, as there.
         let called = self.seat.called.load(Ordering::Acquire);
         if called || self.driver.has_work() || self.is_timer_due() {
             return Some(Next::Turn);
@@ -534,7 +535,7 @@ impl Worker {
 
     /// After the worker has marked itself asleep: has something come up besides work?
     fn must_look_up(&self) -> bool {
-        // Ordering: Acquire, as in `duty`; the fence in `Idle::sleep` lies before.
+        // Ordering: Acquire and no model, as in `duty`; the fence in `Idle::sleep` lies before.
         if self.shared.seal.phase() == Phase::Drain {
             self.shared.try_close();
         }
@@ -588,7 +589,7 @@ impl Worker {
     /// the place of an extra one that cannot, because it has pinned tasks or is blocked.
     fn rest_until(&self, least: Duration) -> Option<Instant> {
         let settings = &self.shared.settings;
-        // Ordering: Acquire, as in `duty`.
+        // Ordering: Acquire and no model, as in `duty`.
         if self.shared.census.now().threads() <= settings.core
             || self.seat.pinned.load(Ordering::Acquire) > 0
             || self.driver.live() > 0

@@ -57,7 +57,8 @@ mod stand_in {
         pub(super) fn push(&self, item: T) {
             let mut items = self.items.lock();
             items.push_back(item);
-            // Ordering: Release, as crossbeam's: whoever sees the length sees the item.
+            // Ordering: Release, as crossbeam's: whoever sees the length sees the item. Models have
+            // it for the sake of the fences elsewhere.
             self.len.store(items.len(), Ordering::Release);
         }
 
@@ -67,7 +68,7 @@ mod stand_in {
             }
             let mut items = self.items.lock();
             let item = items.pop_front();
-            // Ordering: Release, as in `push`.
+            // Ordering: Release in a model, as in `push`.
             self.len.store(items.len(), Ordering::Release);
             item
         }
@@ -77,7 +78,7 @@ mod stand_in {
         }
 
         pub(super) fn len(&self) -> usize {
-            // Ordering: Acquire pairs with `push`.
+            // Ordering: Acquire in a model; pairs with `push`.
             self.len.load(Ordering::Acquire)
         }
     }

@@ -75,6 +75,18 @@ fn weakened() -> BTreeMap<String, Vec<String>> {
     weakened
 }
 
+/// How many lines come before the test module at the end of a file, which is none of the protocol.
+fn protocol(lines: &[&str]) -> usize {
+    let is_test_module = |at: &usize| {
+        let mut after = lines[*at..].iter();
+        let module = after.find(|line| !line.starts_with("#["));
+        lines[*at].starts_with("#[cfg(")
+            && lines[*at].contains("test")
+            && module.is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
+    };
+    (0..lines.len()).find(is_test_module).unwrap_or(lines.len())
+}
+
 #[test]
 fn every_ordering_has_its_reason_or_its_mutant() {
     let weakened = weakened();
@@ -84,16 +96,7 @@ fn every_ordering_has_its_reason_or_its_mutant() {
         let mutants = weakened.get(&file).map(Vec::as_slice).unwrap_or_default();
         let chapter = chapter(&source.text);
         let lines: Vec<&str> = source.text.lines().collect();
-        // a test module at the end of a file is none of the protocol
-        let is_test_module = |at: &usize| {
-            let mut after = lines[*at..].iter();
-            let module = after.find(|line| !line.starts_with("#["));
-            lines[*at].starts_with("#[cfg(")
-                && lines[*at].contains("test")
-                && module.is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
-        };
-        let end = (0..lines.len()).find(is_test_module);
-        for (at, line) in lines.iter().enumerate().take(end.unwrap_or(lines.len())) {
+        for (at, line) in lines.iter().enumerate().take(protocol(&lines)) {
             if line.trim_start().starts_with("//") || !orders(line) {
                 continue;
             }
@@ -107,6 +110,76 @@ fn every_ordering_has_its_reason_or_its_mutant() {
         }
     }
     nothing("orderings without a reason or a mutant", found);
+}
+
+/// The comment that explains a line: the nearest one above it, in the same function.
+fn comment_above(above: &[&str]) -> Vec<String> {
+    let bare = above.iter().rev().take(20).map(|line| line.trim());
+    let code = |line: &&str| !line.starts_with("//");
+    bare.skip_while(code)
+        .take_while(|line| !code(line))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn speaks_of_models(text: &str) -> bool {
+    text.contains("odel")
+}
+
+/// Is the line, or the comment above it, what a mutant takes away?
+fn is_taken_away(line: &str, comment: &[String], olds: &[String]) -> bool {
+    let bare = line.trim().trim_end_matches([',', ';']);
+    olds.iter().map(|old| old.trim()).any(|old| {
+        bare.contains(old.trim_end_matches([',', ';']))
+            || old.contains(bare)
+            || comment.iter().any(|line| line == old)
+    })
+}
+
+/// What a weaker one would break, a model shows; where none does, the comment says why none can or
+/// need.
+#[test]
+fn every_strong_ordering_has_its_mutant_or_says_why_no_model_needs_it() {
+    let weakened = weakened();
+    let mut found = Vec::new();
+    let strong = ["Acquire", "Release", "AcqRel", "SeqCst"];
+    for source in sources().iter().filter(|source| !source.code.is_empty()) {
+        let file = format!("src/{}", source.path);
+        let mutants = weakened.get(&file).map(Vec::as_slice).unwrap_or_default();
+        let old = |rest: &String| Some(mutant(&format!("{file} | {rest}"), &source.text)?.0);
+        let olds: Vec<String> = mutants.iter().filter_map(old).collect();
+        let chapter = chapter(&source.text);
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (at, line) in lines.iter().enumerate().take(protocol(&lines)) {
+            let is_strong = strong.iter().any(|name| line.contains(name));
+            if line.trim_start().starts_with("//") || !orders(line) || !is_strong {
+                continue;
+            }
+            let comment = comment_above(&lines[..at]);
+            let reason = is_taken_away(line, &comment, &olds)
+                || comment.iter().any(|line| speaks_of_models(line))
+                || speaks_of_models(chapter) && is_in_chapter(chapter, line);
+            if !reason {
+                found.push(format!("{file}:{}: {}", at + 1, line.trim()));
+            }
+        }
+    }
+    nothing("strong orderings that no mutant weakens", found);
+}
+
+#[test]
+fn the_reader_of_strong_orderings_knows_what_a_mutant_takes_away() {
+    let above = [
+        "fn a() {",
+        "    // Ordering: one",
+        "    // two.",
+        "    let b =",
+    ];
+    let comment = comment_above(&above);
+    assert_eq!(comment, ["// two.", "// Ordering: one"]);
+    let taken = |old: &str| is_taken_away("        fence(X);", &comment, &[old.to_owned()]);
+    assert!(taken("// two.") && taken("fence(X);") && taken("if a { fence(X); }"));
+    assert!(!taken("// three.") && !taken("fence(Y);"));
 }
 
 #[test]
