@@ -15,6 +15,7 @@
 mod async_iter;
 mod background;
 mod batch;
+mod elsewhere;
 mod loop_pool;
 mod loop_thread;
 mod place;

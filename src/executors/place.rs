@@ -4,15 +4,11 @@
 
 use std::future::Future;
 
-use futures_task::FutureObj;
-
-use super::AsyncExecutor;
-use crate::base::contain::{contain, contained_drop};
-use crate::context::Context;
+use super::{AsyncExecutor, elsewhere};
 use crate::event_loop::LoopHandle;
 use crate::join_error::JoinError;
 use crate::pool::ThreadPool;
-use crate::promise::{JoinHandle, Promise, TaskId, promise};
+use crate::promise::{JoinHandle, TaskId, promise};
 use crate::task::Hold;
 
 /// Where the next future goes.
@@ -77,7 +73,7 @@ where
         }
         Kind::Pool(pool) => pool.spawn(future),
         Kind::ShutDown => refused(),
-        Kind::Elsewhere => spawn_elsewhere(executor, future),
+        Kind::Elsewhere => elsewhere::submit(executor, future),
     }
 }
 
@@ -87,54 +83,6 @@ fn refused<T>() -> JoinHandle<T> {
     let (promise, handle) = promise();
     promise.settle(Err(JoinError::shut_down()));
     handle
-}
-
-/// Somebody else's executor: the future carries its promise along.
-#[track_caller]
-fn spawn_elsewhere<E, F>(executor: &E, future: F) -> JoinHandle<F::Output>
-where
-    E: AsyncExecutor + ?Sized,
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let (promise, handle) = promise();
-    // Whoever drives it need not know of contexts.
-    let carried = Context::current().attach(carry(promise, future));
-    let carried = FutureObj::new(Box::new(carried));
-    match executor.spawn_obj(carried) {
-        Ok(()) => handle,
-        Err(_) => refused(),
-    }
-}
-
-/// Drives `future` until it ends or its handle is cancelled, and resolves `promise`.
-async fn carry<F: Future>(mut promise: Promise<F::Output>, future: F) {
-    use std::pin::{Pin, pin};
-    use std::task::Poll;
-
-    if !promise.start() {
-        return;
-    }
-    let outcome = {
-        let mut future = Box::pin(future);
-        let mut cancelled = pin!(promise.cancelled());
-        let outcome = std::future::poll_fn(|cx| {
-            let polled = contain(|| future.as_mut().poll(cx));
-            match polled {
-                Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-                Err(payload) => Poll::Ready(Err(JoinError::panicked(payload))),
-                Ok(Poll::Pending) => {
-                    let told: Pin<&mut _> = cancelled.as_mut();
-                    Future::poll(told, cx).map(|()| Err(JoinError::cancelled()))
-                }
-            }
-        })
-        .await;
-        // before the outcome is visible, and not at its cost
-        contained_drop(future);
-        outcome
-    };
-    promise.settle(outcome);
 }
 
 /// The number of a task, as its handle has it.

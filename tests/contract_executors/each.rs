@@ -1,16 +1,21 @@
 //! What every executor promises: submit, run, own threads, shutdown.
 
-use std::task::Poll;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
+use portage::cancel::is_cancelled;
 use portage::context::ContextVar;
 use portage::executors::{AsyncExecutor, AsyncExecutorExt, RunMultiple};
-use portage::promise::Cancel;
+use portage::promise::{Cancel, CancelHandle};
 use portage::time::{sleep, yield_now};
 
 use super::each;
-use crate::kit::{self, Diary, Drops, Gate, OnDrop, OpenAtEnd, on_new_thread, scripted, watchdog};
+use crate::kit::{
+    self, Diary, Drops, Gate, OnDrop, OpenAtEnd, counting_waker, on_new_thread, scripted, watchdog,
+};
 
 fn here() -> std::thread::ThreadId {
     std::thread::current().id()
@@ -325,6 +330,97 @@ fn on_an_executor_of_ones_own_contexts_cancels_and_panics_work_the_same() {
     never.cancel();
     assert!(never.wait().expect_err("cancelled").is_cancelled());
     assert_eq!(executor.run(async { 1 }).expect("it goes on"), 1);
+}
+
+/// Keeps its futures until the test lets them go.
+#[derive(Default)]
+struct Shelf(Mutex<Vec<FutureObj<'static, ()>>>);
+
+impl Spawn for Shelf {
+    fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
+        kit::lock(&self.0).push(future);
+        Ok(())
+    }
+}
+
+impl AsyncExecutor for Shelf {
+    fn is_own_thread(&self) -> bool {
+        false
+    }
+
+    fn shutdown(&self, _: bool) {
+        let dropped = std::mem::take(&mut *kit::lock(&self.0));
+        drop(dropped);
+    }
+}
+
+impl Shelf {
+    fn take(&self) -> FutureObj<'static, ()> {
+        kit::lock(&self.0).pop().expect("a future is there")
+    }
+}
+
+#[test]
+fn on_an_executor_of_ones_own_a_cancel_before_the_start_drops_the_future_at_once() {
+    static LABEL: ContextVar<u32> = ContextVar::new("label");
+    let _watch = watchdog(20);
+    let (executor, dropped) = (Shelf::default(), Diary::new());
+    let submitted = LABEL.scope(5);
+    let note = dropped.clone();
+    let bell = OnDrop::new(move || note.note(LABEL.get()));
+    let task = executor.submit(async move { drop(bell) });
+    drop(submitted);
+    assert_eq!(task.cancel(), Cancel::Prevented);
+    assert_eq!(dropped.read(), [Some(5)], "inside its context");
+    assert!(task.wait().expect_err("cancelled").is_cancelled());
+    kit::foreign_block_on(executor.take());
+}
+
+#[test]
+fn on_an_executor_of_ones_own_a_task_sees_its_cancel_and_ends_at_its_next_suspension() {
+    let _watch = watchdog(20);
+    let executor = Shelf::default();
+    let (slot, seen) = (Arc::new(OnceLock::new()), Diary::new());
+    let (own, note) = (slot.clone(), seen.clone());
+    let task = executor.submit(async move {
+        let own: &CancelHandle = own.get().expect("set before the first poll");
+        note.note(is_cancelled());
+        assert_eq!(own.cancel(), Cancel::Requested);
+        note.note(is_cancelled());
+        yield_now().await;
+        unreachable!("it is dropped here");
+    });
+    slot.set(task.cancel_handle()).expect("set once");
+    kit::foreign_block_on(executor.take());
+    assert!(task.wait().expect_err("cancelled").is_cancelled());
+    assert_eq!(seen.read(), [false, true]);
+}
+
+#[test]
+fn what_an_executor_of_ones_own_drops_is_shut_down_and_what_nobody_can_wake_is_lost() {
+    let _watch = watchdog(20);
+    let (executor, drops) = (Shelf::default(), Drops::new());
+    let token = drops.token();
+    let unstarted = executor.submit(async move { drop(token) });
+    executor.shutdown(true);
+    assert!(unstarted.wait().expect_err("dropped").is_shut_down());
+    let (conductor, future) = scripted();
+    let token = drops.token();
+    let suspended = executor.submit(async move {
+        let _held = token;
+        future.await
+    });
+    let mut carrier = executor.take();
+    let (waker, _) = counting_waker();
+    let polled = Pin::new(&mut carrier).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(carrier);
+    assert!(suspended.wait().expect_err("dropped").is_shut_down());
+    assert_eq!(drops.live(), 0);
+    conductor.complete(1);
+    let lost = executor.submit(std::future::pending::<()>());
+    kit::foreign_block_on(executor.take());
+    assert!(lost.wait().expect_err("nobody can wake it").is_lost());
 }
 
 #[test]
