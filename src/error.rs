@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::executor::Job;
 
@@ -246,6 +247,10 @@ impl BuildError {
         matches!(self.0, BuildReason::Thread(_))
     }
 }
+
+// It does not change.
+impl UnwindSafe for BuildError {}
+impl RefUnwindSafe for BuildError {}
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

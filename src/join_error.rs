@@ -6,8 +6,10 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::base::contain::{Payload, discard, message};
+use crate::base::sync::plain::{AtomicBool, Ordering};
 use crate::base::sync::{Arc, Mutex};
 
 /// Why a [`JoinHandle`](crate::promise::JoinHandle) resolved without a value.
@@ -37,19 +39,38 @@ enum Repr {
     WouldDeadlock,
     Taken,
     Panic(Arc<PanicPayload>),
-    Failed(Arc<BoxedError>),
+    Failed(Arc<Failure>),
 }
 
-type BoxedError = Box<dyn Error + Send + Sync>;
+/// An error of the work's own.
+struct Failure {
+    error: Box<dyn Error + Send + Sync>,
+    reported: Reported,
+}
 
 /// A panic's payload, until somebody takes it.
-struct PanicPayload(Mutex<Option<Payload>>);
+struct PanicPayload {
+    payload: Mutex<Option<Payload>>,
+    reported: Reported,
+}
 
 impl Drop for PanicPayload {
     fn drop(&mut self) {
-        if let Some(payload) = self.0.lock().take() {
+        if let Some(payload) = self.payload.lock().take() {
             discard(payload);
         }
+    }
+}
+
+/// Was this cause reported as unhandled? It is so once, however many outcomes it is passed on to.
+#[derive(Default)]
+struct Reported(AtomicBool);
+
+impl Reported {
+    /// True for the first that asks.
+    fn claim(&self) -> bool {
+        // Ordering: Relaxed: only who is first counts.
+        !self.0.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -73,7 +94,10 @@ impl JoinError {
 
     /// The work ended with an error of its own.
     pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Repr::Failed(Arc::new(error.into())))
+        Self(Repr::Failed(Arc::new(Failure {
+            error: error.into(),
+            reported: Reported::default(),
+        })))
     }
 
     pub(crate) fn lost() -> Self {
@@ -97,9 +121,10 @@ impl JoinError {
     }
 
     pub(crate) fn panicked(payload: Payload) -> Self {
-        Self(Repr::Panic(Arc::new(PanicPayload(Mutex::new(Some(
-            payload,
-        ))))))
+        Self(Repr::Panic(Arc::new(PanicPayload {
+            payload: Mutex::new(Some(payload)),
+            reported: Reported::default(),
+        })))
     }
 
     /// Was the work cancelled?
@@ -144,7 +169,7 @@ impl JoinError {
     /// Gives the error back when it is no panic.
     pub fn into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match &self.0 {
-            Repr::Panic(panic) => match panic.0.lock().take() {
+            Repr::Panic(panic) => match panic.payload.lock().take() {
                 Some(payload) => Ok(payload),
                 None => Err(Self::taken()),
             },
@@ -181,31 +206,40 @@ impl JoinError {
         }
     }
 
-    /// Is it a failure of the work itself, which is reported when nobody takes it?
-    pub(crate) fn is_failure(&self) -> bool {
-        matches!(self.family(), Family::Panicked | Family::Failed)
+    /// Is it a failure of the work itself, which is reported when nobody takes it, and which
+    /// nobody has reported? It counts as reported from now on.
+    pub(crate) fn claim_report(&self) -> bool {
+        match &self.0 {
+            Repr::Panic(panic) => panic.reported.claim(),
+            Repr::Failed(failure) => failure.reported.claim(),
+            _ => false,
+        }
     }
 
-    /// What a report says: the text of the panic, or of the error.
-    pub(crate) fn report(&self) -> Cow<'static, str> {
-        match &self.0 {
-            Repr::Panic(panic) => match panic.text() {
-                Some(text) => Cow::Owned(text),
-                None => Cow::Borrowed("panicked with a value that is no text"),
-            },
-            _ => Cow::Owned(self.to_string()),
-        }
+    /// What a report says of a panic. Of another error it says the text, which is a user's code.
+    pub(crate) fn panic_report(&self) -> Option<Cow<'static, str>> {
+        let Repr::Panic(panic) = &self.0 else {
+            return None;
+        };
+        Some(match panic.text() {
+            Some(text) => Cow::Owned(text),
+            None => Cow::Borrowed("panicked with a value that is no text"),
+        })
     }
 }
 
 impl PanicPayload {
     fn text(&self) -> Option<String> {
-        let payload = self.0.lock();
+        let payload = self.payload.lock();
         payload
             .as_ref()
             .and_then(|payload| message(&**payload).map(str::to_owned))
     }
 }
+
+// Nothing of it can be seen half changed: a payload is there or taken.
+impl UnwindSafe for JoinError {}
+impl RefUnwindSafe for JoinError {}
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,7 +256,7 @@ impl fmt::Display for JoinError {
                 Some(text) => write!(f, "panicked: {text}"),
                 None => f.write_str("panicked"),
             },
-            Repr::Failed(error) => fmt::Display::fmt(error, f),
+            Repr::Failed(failure) => fmt::Display::fmt(&failure.error, f),
         }
     }
 }
@@ -239,7 +273,7 @@ impl fmt::Debug for JoinError {
             Repr::Panic(panic) => {
                 return f.debug_tuple("Panic").field(&panic.text()).finish();
             }
-            Repr::Failed(error) => return f.debug_tuple("Failed").field(error).finish(),
+            Repr::Failed(failure) => return f.debug_tuple("Failed").field(&failure.error).finish(),
         };
         f.write_str(name)
     }
@@ -248,7 +282,7 @@ impl fmt::Debug for JoinError {
 impl Error for JoinError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
-            Repr::Failed(error) => error.source(),
+            Repr::Failed(failure) => failure.error.source(),
             _ => None,
         }
     }
@@ -264,10 +298,20 @@ mod tests {
     }
 
     #[test]
+    fn a_cause_is_claimed_for_a_report_once() {
+        for error in [JoinError::panicked(Box::new(1)), JoinError::failed("full")] {
+            assert!(error.share().claim_report());
+            assert!(!error.claim_report());
+        }
+        assert!(!JoinError::taken().claim_report());
+        assert!(!JoinError::lost().claim_report());
+    }
+
+    #[test]
     fn a_shared_error_gives_the_payload_once() {
         let error = JoinError::panicked(Box::new("boom"));
         let twin = error.share();
-        assert_eq!(twin.report(), "boom");
+        assert_eq!(twin.panic_report().as_deref(), Some("boom"));
         assert!(error.into_panic().is_ok());
         assert!(twin.into_panic().unwrap_err().is_consumed());
     }

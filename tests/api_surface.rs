@@ -29,6 +29,7 @@ use futures_task::Spawn;
 fn send<T: Send>() {}
 fn sync<T: Sync>() {}
 fn unpin<T: Unpin>() {}
+fn unwinds<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
 fn debug<T: Debug>() {}
 fn send_value<T: Send>(value: T) -> T {
     value
@@ -57,6 +58,29 @@ macro_rules! is_send {
         }
         Probe::<$type>(std::marker::PhantomData).answer()
     }};
+}
+
+mod unwinding {
+    use super::unwinds;
+    use portage::error::{BridgeError, BuildError, JoinError, RunError, SubmitError};
+    use portage::promise::{CancelHandle, FutureWrapper};
+    use portage::{
+        Context, ContextVar, CurrentThreadExecutor, Job, JoinHandle, LoopHandle, Promise,
+        ThreadPool,
+    };
+
+    fn whatever_others_may_hold_goes_through_catch_unwind() {
+        unwinds::<(
+            Context,
+            ContextVar<u8>,
+            Promise<u8>,
+            JoinHandle<u8>,
+            CancelHandle,
+        )>();
+        unwinds::<(FutureWrapper<u8, String>, Job, ThreadPool, LoopHandle)>();
+        unwinds::<(CurrentThreadExecutor, portage::pool::ThreadPoolBuilder)>();
+        unwinds::<(JoinError, SubmitError, RunError, BuildError, BridgeError)>();
+    }
 }
 
 mod root {

@@ -23,7 +23,7 @@
 mod lane;
 mod mailbox;
 
-use std::panic::{Location, resume_unwind};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::thread::ThreadId;
 
 use crate::base::contain::contain;
@@ -68,6 +68,10 @@ use crate::task::{Home, Schedule, TaskRef, WakeKind};
 pub struct CurrentThreadExecutor {
     shared: Arc<Shared>,
 }
+
+// As for a pool.
+impl UnwindSafe for CurrentThreadExecutor {}
+impl RefUnwindSafe for CurrentThreadExecutor {}
 
 /// What the clones share; its drop ends the lane.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::thread::ThreadId;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
@@ -203,6 +204,10 @@ impl Spawn for LoopHandle {
         Ok(())
     }
 }
+
+// As for a pool.
+impl UnwindSafe for LoopHandle {}
+impl RefUnwindSafe for LoopHandle {}
 
 impl fmt::Debug for LoopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

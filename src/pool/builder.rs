@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use crate::base::cpus;
@@ -43,7 +44,22 @@ const STACK_LEAST: usize = 128 << 10;
 const STACK_TRIED: usize = 256 << 20;
 
 /// A hook that gets the index of a thread.
-pub(super) type Hook = Arc<dyn Fn(usize) + Send + Sync>;
+#[derive(Clone)]
+pub(super) struct Hook {
+    pub(super) call: Arc<dyn Fn(usize) + Send + Sync>,
+    /// Where it was set: a panic of it belongs to no task.
+    pub(super) at: &'static Location<'static>,
+}
+
+impl Hook {
+    #[track_caller]
+    fn new(call: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        Self {
+            call: Arc::new(call),
+            at: Location::caller(),
+        }
+    }
+}
 
 /// What a pool is started with; checked.
 #[derive(Clone)]
@@ -205,23 +221,25 @@ impl ThreadPoolBuilder {
     /// Sets a hook that every thread runs first, with its index.
     ///
     /// A panic in it breaks the pool: what is queued resolves `is_shut_down`, later jobs are
-    /// refused with `is_broken`.
+    /// refused with `is_broken`. It is reported as unhandled.
     ///
     /// Default: none.
     #[doc(alias = "initializer")]
+    #[track_caller]
     pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
-        self.on_start = Some(Arc::new(hook));
+        self.on_start = Some(Hook::new(hook));
         self
     }
 
     /// Sets a hook that every thread runs last, with its index.
     ///
-    /// A panic in it is contained. The thread counts towards [`max_threads`](Self::max_threads) until
-    /// it has ended.
+    /// A panic in it is contained and reported as unhandled. The thread counts towards
+    /// [`max_threads`](Self::max_threads) until it has ended.
     ///
     /// Default: none.
+    #[track_caller]
     pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
-        self.on_stop = Some(Arc::new(hook));
+        self.on_stop = Some(Hook::new(hook));
         self
     }
 
@@ -338,6 +356,10 @@ impl Settings {
         }
     }
 }
+
+// It is changed by value only.
+impl UnwindSafe for ThreadPoolBuilder {}
+impl RefUnwindSafe for ThreadPoolBuilder {}
 
 impl fmt::Debug for ThreadPoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -49,6 +49,7 @@ mod worker;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -671,6 +672,10 @@ impl Spawn for ThreadPool {
         }
     }
 }
+
+// A panic of a user's code is contained, or met with nothing of ours half changed.
+impl UnwindSafe for ThreadPool {}
+impl RefUnwindSafe for ThreadPool {}
 
 impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

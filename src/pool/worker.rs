@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::base::clock;
-use crate::base::contain::{contain, discard};
+use crate::base::contain::contain;
 use crate::base::random::Random;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, local};
@@ -40,7 +40,7 @@ use crate::pool::shared::Shared;
 use crate::pool::stranded::Stranded;
 use crate::queue::local::Local;
 use crate::queue::steal::victims;
-use crate::task::{Place, TaskId, TaskRef};
+use crate::task::{Place, TaskId, TaskRef, report_stray_panic};
 use crate::timer::Bookkeeper;
 
 /// The injector and the own loop come first every so many tasks.
@@ -175,7 +175,7 @@ pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
     let guard = entered::enter_worker(worker.clone());
     let _ = HERE.try_with(|here| here.replace(Some(worker.clone())));
     let _ = POOL.try_with(|here| here.set(shared.id));
-    let fit = worker.call_hook(shared.settings.on_start.as_ref());
+    let fit = worker.call_hook("on_thread_start", shared.settings.on_start.as_ref());
     let retired = if fit {
         worker.work()
     } else {
@@ -185,7 +185,7 @@ pub(super) fn main(shared: &Arc<Shared>, pass: Pass, share: usize) {
     };
     worker.keeper.close();
     worker.driver.close();
-    let _ = worker.call_hook(shared.settings.on_stop.as_ref());
+    let _ = worker.call_hook("on_thread_stop", shared.settings.on_stop.as_ref());
     let _ = POOL.try_with(|here| here.set(0));
     let _ = HERE.try_with(|here| here.replace(None));
     drop(guard);
@@ -256,14 +256,14 @@ impl Worker {
     }
 
     /// Runs a hook; false if it panicked.
-    fn call_hook(&self, hook: Option<&Hook>) -> bool {
+    fn call_hook(&self, name: &str, hook: Option<&Hook>) -> bool {
         let Some(hook) = hook else {
             return true;
         };
-        match contain(|| hook(self.seat.index)) {
+        match contain(|| (hook.call)(self.seat.index)) {
             Ok(()) => true,
             Err(payload) => {
-                discard(payload);
+                report_stray_panic(name, hook.at, payload);
                 false
             }
         }

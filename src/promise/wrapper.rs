@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use std::task::{Context as Cx, Poll};
 
 use super::handle::JoinHandle;
 use crate::join_error::JoinError;
-use crate::task::{Completion, report_failure};
+use crate::task::{Completion, report_failure, text_of};
 
 type Outcome<T, E> = Result<Result<T, E>, JoinError>;
 
@@ -59,18 +60,18 @@ where
     }
     let (id, at) = (handle.id(), handle.spawned_at());
     let name = handle.name().map(str::to_owned);
-    let source = handle.reader.hold();
     handle
         .then(move |outcome| {
             let message = match outcome {
                 Ok(Ok(_)) => return,
-                Ok(Err(error)) => error.to_string(),
-                Err(error) if error.is_failure() => error.report().into_owned(),
+                Ok(Err(error)) => text_of(&error),
+                Err(error) if error.claim_report() => {
+                    let panic = error.panic_report();
+                    panic.map_or_else(|| text_of(&error), Cow::into_owned)
+                }
                 Err(_) => return,
             };
-            if !source.is_reported() {
-                report_failure(id, name.as_deref(), at, &message);
-            }
+            report_failure(id, name.as_deref(), at, &message);
         })
         .detach();
 }

@@ -9,8 +9,9 @@ use std::pin::Pin;
 use std::task::{Context as Cx, Poll};
 
 use super::handle::JoinHandle;
+use crate::base::contain::contain;
 use crate::join_error::JoinError;
-use crate::task::{self, Chain, Hold, TaskId, Writer};
+use crate::task::{self, Chain, Hold, TaskId, Writer, report_panic_of};
 
 /// Makes a promise and the handle of its outcome.
 ///
@@ -80,8 +81,8 @@ impl<T> Promise<T> {
 
     /// Resolves the handle with an error.
     ///
-    /// If nobody takes it, it is reported as unhandled, unless it is cancelled, lost or shut
-    /// down.
+    /// If nobody takes it, it is reported as unhandled: one made by [`JoinError::failed`], or a panic
+    /// that is passed on, once for all to whom it is. An error of another kind is no failure.
     ///
     /// # Errors
     ///
@@ -137,8 +138,13 @@ impl<T> Promise<T> {
 
     /// Resolves with either, and drops what a cancelled handle refuses.
     pub(crate) fn settle(self, outcome: Result<T, JoinError>) {
-        let refused = self.0.resolve(outcome);
-        crate::base::contain::contained_drop(refused);
+        let (id, at) = (self.0.id(), self.0.spawned_at());
+        let Err(refused) = self.0.resolve(outcome) else {
+            return;
+        };
+        if let Err(payload) = contain(|| drop(refused)) {
+            report_panic_of(id, "the destructor of an outcome", at, payload);
+        }
     }
 
     /// Cancels `source` when the reader tells this promise to stop, at once if it has.

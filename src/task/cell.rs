@@ -23,9 +23,9 @@ use super::schedule::{Home, Schedule, WakeKind};
 use super::side::{Chain, Origin, Side};
 use super::span::Span;
 use super::state::{
-    DONE, HELPED, LATE, PREVENTED, REPORTED, RUNNING, Release, SOURCE, STARTED, Snapshot, WORK,
+    DONE, HELPED, LATE, PREVENTED, RUNNING, Release, SOURCE, STARTED, Snapshot, WORK,
 };
-use super::unhandled;
+use super::unhandled::Untaken;
 use super::watch::{Callback, Watchers};
 use super::word::Word;
 use crate::base::contain::contained_drop;
@@ -635,27 +635,22 @@ impl Hold {
         end::on_complete(self.header(), callback);
     }
 
-    /// Was its failure reported already?
-    pub(crate) fn is_reported(&self) -> bool {
-        self.header().word.load().has(REPORTED)
-    }
-
     /// Reports a failure that nobody has taken and nobody has reported.
     pub(crate) fn report_untaken(&self) {
         let header = self.header();
-        let error = {
+        let failure = {
             let _guard = header.watchers.lock();
             if header.word.turn(Snapshot::report) {
                 // SAFETY: the word says that the slot is filled and not taken. A taker of a
                 // failure sets TAKEN first and then reads the slot under this lock, which we
                 // hold since before we saw that TAKEN is not set (invariant 4).
-                unsafe { (header.vtable.error)(self.0) }
+                unsafe { (header.vtable.error)(self.0) }.map(Untaken::new)
             } else {
                 None
             }
         };
-        if let Some(error) = error {
-            unhandled::report(header, error.report());
+        if let Some(failure) = failure {
+            failure.report(header);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::state::{
     WAITS, WATCHED, Watch,
 };
 use super::typed::Typed;
-use super::unhandled;
+use super::unhandled::{self, Untaken};
 use super::watch::Callback;
 use crate::base::contain::{contain, contained_drop};
 use crate::deferred;
@@ -123,7 +123,7 @@ unsafe fn discard_output(header: &Header, how: Completion) {
     {
         // SAFETY: duty 1; the vtable was made for this cell.
         if let Some(error) = unsafe { (header.vtable.error)(cell) } {
-            unhandled::report(header, error.report());
+            Untaken::new(error).report(header);
         }
     }
     // SAFETY: duty 1; the vtable was made for this cell.

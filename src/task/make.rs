@@ -358,6 +358,10 @@ impl<T> Writer<T> {
         }
     }
 
+    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+        self.cell().header.spawned_at
+    }
+
     pub(crate) fn id(&self) -> TaskId {
         self.cell().header.id
     }

@@ -94,5 +94,5 @@ pub(crate) use reader::Reader;
 pub(crate) use runner::Runner;
 pub(crate) use schedule::{Ended, Home, Schedule, Waits, WakeKind};
 pub(crate) use side::{Chain, Driving, Origin, Settle};
-pub(crate) use unhandled::{report_failure, report_stray_panic};
+pub(crate) use unhandled::{report_failure, report_panic_of, report_stray_panic, text_of};
 pub(crate) use watch::Callback;

@@ -12,6 +12,7 @@ use super::cell::Header;
 use super::id::TaskId;
 use crate::base::contain::{contain, discard, message};
 use crate::base::sync::{Arc, StaticMutex};
+use crate::join_error::JoinError;
 
 /// Receives every failure that nobody collected; see [`set_unhandled_hook`].
 pub type UnhandledHook = Box<dyn Fn(&Unhandled<'_>) + Send + Sync>;
@@ -21,8 +22,8 @@ static HOOK: StaticMutex<Option<Arc<UnhandledHook>>> = StaticMutex::new(None);
 /// A failure that nobody collected.
 ///
 /// It is a panic, an error given to [`Promise::fail`](crate::Promise::fail), an `Err` in a
-/// [`FutureWrapper`](crate::promise::FutureWrapper), or a panic in a callback or destructor,
-/// which has no handle to go to.
+/// [`FutureWrapper`](crate::promise::FutureWrapper), or a panic in a callback, destructor, waker or
+/// hook of a pool's thread, which has no handle to go to.
 pub struct Unhandled<'a> {
     task: TaskId,
     name: Option<&'a str>,
@@ -108,8 +109,40 @@ pub fn set_unhandled_hook(hook: UnhandledHook) -> Option<UnhandledHook> {
 }
 
 /// Reports what went wrong in the task of `header`.
-pub(super) fn report(header: &Header, message: Cow<'_, str>) {
+fn report(header: &Header, message: Cow<'_, str>) {
     report_failure(header.id, header.side().name(), header.spawned_at, &message);
+}
+
+/// A failure that nobody has taken.
+pub(super) struct Untaken {
+    error: JoinError,
+    /// Read at once: whoever takes the error may take the panic's payload out of it.
+    panic: Option<Cow<'static, str>>,
+}
+
+impl Untaken {
+    pub(super) fn new(error: JoinError) -> Self {
+        let panic = error.panic_report();
+        Self { error, panic }
+    }
+
+    /// Reports it, once for all tasks that pass it on. Runs code of a user.
+    pub(super) fn report(self, header: &Header) {
+        if self.error.claim_report() {
+            let text = || Cow::Owned(text_of(&self.error));
+            report(header, self.panic.unwrap_or_else(text));
+        }
+    }
+}
+
+/// What an error of a user says. If it panics instead, that is what is said.
+pub(crate) fn text_of(error: &impl fmt::Display) -> String {
+    contain(|| error.to_string()).unwrap_or_else(|payload| {
+        let text = message(&*payload).unwrap_or("no text");
+        let text = format!("panic in the text of an error: {text}");
+        discard(payload);
+        text
+    })
 }
 
 /// Reports a panic that has no outcome to go into, and contains the payload.
@@ -125,9 +158,19 @@ pub(crate) fn report_stray_panic(
     at: &'static Location<'static>,
     payload: Box<dyn Any + Send>,
 ) {
+    report_panic_of(TaskId::fresh(), place, at, payload);
+}
+
+/// The same of a task whose cell is out of reach.
+pub(crate) fn report_panic_of(
+    task: TaskId,
+    place: &str,
+    at: &'static Location<'static>,
+    payload: Box<dyn Any + Send>,
+) {
     let text = message(&*payload).unwrap_or("no text");
     let text = format!("panic in {place}: {text}");
-    report_failure(TaskId::fresh(), None, at, &text);
+    report_failure(task, None, at, &text);
     discard(payload);
 }
 

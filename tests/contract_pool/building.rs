@@ -132,6 +132,7 @@ fn the_hooks_run_on_the_threads_with_their_index() {
 #[test]
 fn a_start_hook_that_panics_breaks_the_pool() {
     let _watch = watchdog(20);
+    kit::reports::listen();
     let pool = ThreadPool::builder()
         .core_threads(1)
         .max_threads(1)
@@ -146,6 +147,8 @@ fn a_start_hook_that_panics_breaks_the_pool() {
     let error = queued.wait().expect_err("no thread will come");
     assert!(error.is_shut_down(), "{error}");
     assert_eq!(drops.live(), 0);
+    let told = kit::reports::with_text("no start");
+    assert!(told.len() == 1 && told[0].file == file!(), "{told:?}");
     let error = pool.submit(|| 1).expect_err("broken");
     assert!(error.is_broken());
     assert!(error.into_job().is_some());
@@ -164,6 +167,8 @@ fn a_stop_hook_that_panics_hurts_nobody() {
     let pool = pool.expect("legal");
     assert_eq!(pool.spawn_blocking(|| 1).wait().expect("a value"), 1);
     assert!(pool.shutdown(Shutdown::Drain).completed);
+    let told = kit::reports::with_text("at the stop");
+    assert!(told.len() == 1 && told[0].file == file!(), "{told:?}");
 }
 
 #[test]

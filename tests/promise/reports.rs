@@ -430,3 +430,112 @@ fn without_a_wrapper_an_err_is_a_value_and_not_reported() {
     drop(handle);
     told_nothing(id);
 }
+
+#[test]
+fn what_a_delayed_report_has_told_is_not_told_again_by_whoever_it_is_passed_on_to() {
+    type PassOn = fn(JoinHandle<Result<u8, JoinError>>);
+    let pass_on: [PassOn; 5] = [
+        |handle| drop(handle),
+        |handle| drop(handle.map(|value| value)),
+        |handle| {
+            let (target, derived) = promise();
+            chain_future_results(handle, target);
+            drop(derived);
+        },
+        |handle| drop(FutureWrapper::new(handle)),
+        |handle| drop(FutureWrapper::new(handle.map(|value| value))),
+    ];
+    for (at, pass_on) in pass_on.into_iter().enumerate() {
+        for first in [true, false] {
+            reports::listen();
+            let text = format!("passed on in way {at}, {first}");
+            let (writer, handle) = promise();
+            handle_future_exception(&handle, Duration::ZERO);
+            let error = JoinError::failed(text.clone());
+            if first {
+                writer.fail(error).expect("delivered");
+                pass_on(handle);
+            } else {
+                let derived = handle.map(|value| value);
+                handle_future_exception(&derived, Duration::ZERO);
+                writer.fail(error).expect("delivered");
+                pass_on(derived);
+            }
+            let told = reports::with_text(&text);
+            assert_eq!(told.len(), 1, "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn that_an_outcome_was_taken_before_is_no_failure_to_report() {
+    reports::listen();
+    let (writer, mut handle) = promise();
+    writer.resolve(1).expect("nobody cancelled");
+    assert!(handle.try_take().is_some());
+    let derived = handle.map(|value: u8| value);
+    let id = derived.id();
+    drop(derived);
+    told_nothing(id);
+}
+
+/// An error whose text panics.
+#[derive(Debug)]
+struct Speechless(&'static str);
+
+impl std::fmt::Display for Speechless {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("{}", self.0)
+    }
+}
+
+impl std::error::Error for Speechless {}
+
+#[test]
+fn an_error_whose_text_panics_is_reported_and_does_not_reach_who_lets_go() {
+    reports::listen();
+    let speechless = || JoinError::failed(Speechless("no words"));
+    // the reader lets go, then the writer, then a link of a chain; at last it is only looked at
+    let (writer, handle) = promise::<u8>();
+    let first = handle.id();
+    writer.fail(speechless()).expect("delivered");
+    drop(handle);
+    let (writer, handle) = promise::<u8>();
+    let second = handle.id();
+    drop(handle);
+    writer.fail(speechless()).expect("delivered");
+    let (writer, handle) = promise::<u8>();
+    let derived = handle.map(|value| value);
+    let third = derived.id();
+    derived.detach();
+    writer.fail(speechless()).expect("delivered");
+    let (writer, handle) = promise::<u8>();
+    let fourth = handle.id();
+    handle_future_exception(&handle, Duration::ZERO);
+    writer.fail(speechless()).expect("delivered");
+    assert!(handle.wait().is_err());
+    for id in [first, second, third, fourth] {
+        told_once(id, "no words");
+    }
+
+    let (writer, handle) = promise::<Result<u8, Speechless>>();
+    let id = handle.id();
+    let outcome = Err(Speechless("no words"));
+    assert!(writer.resolve(outcome).is_ok());
+    drop(FutureWrapper::new(handle));
+    told_once(id, "no words");
+}
+
+#[test]
+fn a_panic_in_the_drop_of_what_a_done_target_ignores_is_reported() {
+    reports::listen();
+    let (writer, source) = promise();
+    let (target, handle) = promise();
+    assert!(writer.start());
+    let id = handle.id();
+    chain_future_results(source, target);
+    assert_eq!(handle.cancel(), Cancel::Prevented);
+    let value = kit::PanicOnDrop("left aside and dropped");
+    assert!(writer.resolve(value).is_ok());
+    told_once(id, "left aside and dropped");
+}
