@@ -15,7 +15,8 @@
 //! # Invariants
 //!
 //! 1. Who queues the task, or ends it, takes the waker along and calls it. A poll leaves its waker
-//!    under the very lock under which it takes the task. So none is left while the carrier sleeps.
+//!    before it looks whether the task has ended, and a task that it has taken is queued by nobody
+//!    else. So nothing comes while the carrier sleeps unheard.
 //! 2. Nothing is queued once the carrier is `left`: what comes then, and what is there, is shut
 //!    down.
 //!
@@ -161,9 +162,10 @@ mod models {
     use super::{Carrier, Seat};
     use crate::base::park::Parker;
     use crate::base::sync::{Arc, thread};
+    use crate::promise::JoinHandle;
     use crate::spawn;
     use std::future::{Future, poll_fn};
-    use std::pin::pin;
+    use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
     /// What another thread does with the task while the carrier is polled.
@@ -175,49 +177,81 @@ mod models {
     }
 
     /// Question: can the carrier sleep over a wake of its task, or over its end?
-    /// Bound: a wake, a cancel or a loss, against three polls; two preemptions.
+    /// Bound: a wake, a cancel or a loss, against two polls; two preemptions.
     ///
-    /// Must fail when: a wake or an end does not call the carrier; a poll leaves its waker only
-    /// after it has looked for the task.
+    /// Must fail when: a wake does not call the carrier.
     #[test]
     fn loom_carrier_the_fate_of_its_task_races_its_polls() {
         for fate in [Fate::Woken, Fate::Cancelled, Fate::Lost] {
-            let mut model = loom::model::Builder::new();
-            model.preemption_bound = model.preemption_bound.or(Some(2));
-            model.check(move || meet(fate));
+            check(move || {
+                let (give, take) = loom::sync::mpsc::channel::<Waker>();
+                let mut give = Some(give);
+                let work = poll_fn(move |cx| match give.take() {
+                    Some(give) => {
+                        give.send(cx.waker().clone()).expect("it is received");
+                        Poll::Pending
+                    }
+                    None => Poll::Ready(()),
+                });
+                let (mut carrier, handle) = carried(work);
+                let parker = Parker::new();
+                let own = Waker::from(parker.unparker().clone());
+                assert!(poll(&mut carrier, &own).is_pending());
+                let waker = take.recv().expect("it was polled");
+                let cancel = handle.cancel_handle();
+                let remote = thread::spawn(move || match fate {
+                    Fate::Woken => waker.wake(),
+                    Fate::Cancelled => drop(cancel.cancel()),
+                    Fate::Lost => drop(waker),
+                });
+                while poll(&mut carrier, &own).is_pending() {
+                    parker.park();
+                }
+                remote.join().unwrap();
+                assert_eq!(handle.wait().is_ok(), fate == Fate::Woken);
+            });
         }
     }
 
-    fn meet(fate: Fate) {
-        let (give, take) = loom::sync::mpsc::channel::<Waker>();
-        let mut give = Some(give);
-        let work = poll_fn(move |cx| match give.take() {
-            Some(give) => {
-                give.send(cx.waker().clone()).expect("it is received");
-                Poll::Pending
+    /// Question: the same for a cancel that comes with the first poll, and ends the task while the
+    /// carrier has it in hand.
+    /// Bound: one cancel, two polls; two preemptions.
+    ///
+    /// Must fail when: an end does not call the carrier; a poll leaves its waker after it has
+    /// looked for the end.
+    #[test]
+    fn loom_carrier_a_cancel_races_its_first_poll() {
+        check(|| {
+            let (mut carrier, handle) = carried(std::future::pending::<()>());
+            let cancel = handle.cancel_handle();
+            let remote = thread::spawn(move || drop(cancel.cancel()));
+            let parker = Parker::new();
+            let waker = Waker::from(parker.unparker().clone());
+            while poll(&mut carrier, &waker).is_pending() {
+                parker.park();
             }
-            None => Poll::Ready(()),
+            remote.join().unwrap();
+            assert!(handle.wait().is_err());
         });
+    }
+
+    fn check(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(2));
+        builder.check(model);
+    }
+
+    fn carried<F>(work: F) -> (Carrier, JoinHandle<F::Output>)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         let seat = Arc::new(Seat::default());
         let (task, handle) = spawn::future(seat.clone(), work);
-        let mut carrier = pin!(Carrier::new(seat, task));
-        let parker = Parker::new();
-        let own = Waker::from(parker.unparker().clone());
-        let mut poll = || carrier.as_mut().poll(&mut Context::from_waker(&own));
-        assert!(poll().is_pending());
-        let waker = take.recv().expect("it was polled");
-        let cancel = handle.cancel_handle();
-        let remote = thread::spawn(move || match fate {
-            Fate::Woken => waker.wake(),
-            Fate::Cancelled => drop(cancel.cancel()),
-            Fate::Lost => drop(waker),
-        });
-        // The first of them comes by itself, the others are called for.
-        while poll().is_pending() {
-            parker.park();
-        }
-        remote.join().unwrap();
-        let outcome = handle.wait();
-        assert_eq!(outcome.is_ok(), fate == Fate::Woken);
+        (Carrier::new(seat, task), handle)
+    }
+
+    fn poll(carrier: &mut Carrier, waker: &Waker) -> Poll<()> {
+        Pin::new(carrier).poll(&mut Context::from_waker(waker))
     }
 }
