@@ -113,12 +113,7 @@ impl<T> JoinHandle<T> {
         let awaiting = (help != Help::Nobody).then(|| Awaiting::begin(Awaits::Wait));
         let chain = self.bring_about(help);
         let parking = Parking::current();
-        let is_own = is_of_this_thread(&self.reader, chain.origin)
-            || chain.root.as_ref().is_some_and(|root| match help {
-                Help::Nobody => is_left_to_this_worker(root),
-                Help::OwnPool | Help::AnyPool => is_out_of_reach(root),
-            });
-        if is_own && !self.reader.is_finished() {
+        if self.is_left_to_this_thread(&chain, help) && !self.reader.is_finished() {
             return Err(JoinError::would_deadlock());
         }
         let Some(_told) = Told::begin(chain.root.as_ref()) else {
@@ -149,6 +144,15 @@ impl<T> JoinHandle<T> {
             return Err(JoinError::would_deadlock());
         }
         Ok(())
+    }
+
+    /// Could nobody but this thread bring the outcome about, which does not while it waits?
+    fn is_left_to_this_thread(&self, chain: &Chain, help: Help) -> bool {
+        let is_left = |root: &Hold| match help {
+            Help::Nobody => is_left_to_this_worker(root),
+            Help::OwnPool | Help::AnyPool => is_out_of_reach(root),
+        };
+        is_of_this_thread(&self.reader, chain.origin) || chain.root.as_ref().is_some_and(is_left)
     }
 
     /// Runs the root of the chain as far as this thread may, and the next root where the end of
