@@ -16,12 +16,13 @@
 //! searches and somebody sleeps; and no shared read-modify-write for the counts of the worker
 //! that runs it.
 
-// `builder` asks for a pool, `shared` is its state, `caller` who submits, `called` since when a
-// woken worker is awaited, `worker` a thread's life, `seat` what others see of a worker, `guard`
-// who looks after one, `home` what tasks see of the pool. `census` and `seal` are its two words.
-// `elastic`, `evidence`, `growth` and `watchdog` decide on threads, `registry` knows the suspended
-// tasks, `stranded` the workers that nobody else can help, `deadlock` those that nobody can help at
-// all, `shutdown` and `metrics` are what their names say. Who wakes whom is decided in `crate::idle`.
+// `builder` asks for a pool, `lease` keeps it open, `shared` is its state, `caller` who submits,
+// `executor` takes jobs made elsewhere, `called` since when a woken worker is awaited, `worker` a
+// thread's life, `seat` what others see of a worker, `guard` who looks after one, `home` what tasks
+// see of the pool. `census` and `seal` are its two words. `elastic`, `evidence`, `growth` and
+// `watchdog` decide on threads, `registry` knows the suspended tasks, `stranded` the workers that
+// nobody else can help, `deadlock` those that nobody can help at all, `shutdown` and `metrics` are
+// what their names say. Who wakes whom is decided in `crate::idle`.
 
 #![forbid(unsafe_code)]
 
@@ -32,11 +33,13 @@ mod census;
 mod deadlock;
 mod elastic;
 mod evidence;
+mod executor;
 #[cfg(all(test, shuttle))]
 mod explored;
 mod growth;
 mod guard;
 mod home;
+mod lease;
 mod metrics;
 mod registry;
 mod seal;
@@ -53,23 +56,20 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use futures_task::{FutureObj, Spawn, SpawnError};
-
 use crate::base::clock::deadline_after;
-use crate::base::count::SHARDS;
 use crate::base::fork;
-use crate::base::sync::{Arc, Mutex, Weak};
+use crate::base::sync::Arc;
 use crate::entered;
 use crate::error::{BuildError, SubmitError};
 use crate::event_loop::ON_THREAD_LOOP;
-use crate::executor::{Drives, Executor, Job, KeepsOpen, KeptOpen};
+use crate::executor::Job;
 use crate::promise::JoinHandle;
 use crate::spawn;
 use crate::task::{Schedule, TaskRef};
 use caller::Caller;
-use home::{Door, Nowhere, Pinned};
-use seal::Phase;
-use shared::{Refusal, Shared};
+use home::{Nowhere, Pinned};
+use lease::Lease;
+use shared::Shared;
 
 pub use builder::ThreadPoolBuilder;
 #[doc(hidden)]
@@ -104,19 +104,6 @@ const BATCH_PART: usize = 256;
 #[derive(Clone)]
 pub struct ThreadPool {
     lease: Arc<Lease>,
-}
-
-/// What the clones of a handle share; the last one to go lets the pool end.
-struct Lease {
-    shared: Arc<Shared>,
-    /// One per group of threads.
-    doors: [Arc<Door>; SHARDS],
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let _ = self.shared.stop(Shutdown::Drain);
-    }
 }
 
 impl ThreadPool {
@@ -241,25 +228,6 @@ impl ThreadPool {
         caller.count_submitted(shared, 1);
         caller.put(shared, task);
         shared.after_push();
-    }
-
-    /// The same with a job that was made before.
-    fn take(&self, job: Job) {
-        let shared = self.shared();
-        let (caller, door) = self.caller();
-        caller.count_submitted(shared, 1);
-        let home = if job.is_future() {
-            Arc::new(Pinned::new(shared.clone()))
-        } else {
-            door
-        };
-        if job.assign(home) {
-            caller.put(shared, job.into_task());
-            shared.after_push();
-        } else {
-            // Its handle has cancelled it: it is nobody's.
-            caller.uncount_submitted(shared);
-        }
     }
 
     /// Runs a closure that may block, on a thread of the pool.
@@ -585,94 +553,6 @@ impl ThreadPool {
     }
 }
 
-impl Lease {
-    fn new(shared: &Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self {
-            shared: shared.clone(),
-            doors: std::array::from_fn(|_| Arc::new(Door(shared.clone()))),
-        })
-    }
-}
-
-impl Refusal {
-    fn with(self, job: Job) -> SubmitError {
-        match self {
-            Self::ShutDown => SubmitError::shut_down(job),
-            Self::Broken => SubmitError::broken(job),
-        }
-    }
-}
-
-impl Executor for ThreadPool {
-    fn execute(&self, job: Job) -> Result<(), SubmitError> {
-        match self.shared().admit() {
-            Ok(()) => {
-                self.take(job);
-                Ok(())
-            }
-            Err(refusal) => Err(refusal.with(job)),
-        }
-    }
-
-    fn take_over(&self, job: Job) -> Result<(), SubmitError> {
-        let Err(refusal) = self.shared().admit() else {
-            self.take(job);
-            return Ok(());
-        };
-        let kept = self.keep_open();
-        if !kept.is_kept() {
-            return Err(refusal.with(job));
-        }
-        self.take(job);
-        Ok(())
-    }
-
-    /// Counts one job more, as the next job will be, so that no reader sees the last one gone and
-    /// the next one not there.
-    fn keep_open(&self) -> KeptOpen {
-        let shared = self.shared();
-        if shared.is_left_behind() {
-            return KeptOpen::by_nobody();
-        }
-        let caller = Caller::of(shared);
-        caller.count_submitted(shared, 1);
-        // What a worker runs has not ended, and the pool neither.
-        if matches!(caller, Caller::Worker(_)) {
-            return KeptOpen::by(shared.clone());
-        }
-        if shared.seal.is_kept() {
-            return KeptOpen::by(shared.clone());
-        }
-        caller.uncount_submitted(shared);
-        KeptOpen::by_nobody()
-    }
-
-    fn drives(&self) -> Drives {
-        Drives::OnThreadLoop
-    }
-}
-
-impl KeepsOpen for Shared {
-    fn let_go(&self) {
-        Caller::of(self).uncount_submitted(self);
-    }
-}
-
-impl Spawn for ThreadPool {
-    fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
-        self.status()?;
-        self.spawn(future).detach();
-        Ok(())
-    }
-
-    fn status(&self) -> Result<(), SpawnError> {
-        match self.shared().seal.phase() {
-            Phase::Open => Ok(()),
-            _ => self.shared().admit().map_err(|_| SpawnError::shutdown()),
-        }
-    }
-}
-
 // A panic of a user's code is contained, or met with nothing of ours half changed.
 impl UnwindSafe for ThreadPool {}
 impl RefUnwindSafe for ThreadPool {}
@@ -687,6 +567,3 @@ impl fmt::Debug for ThreadPool {
             .finish_non_exhaustive()
     }
 }
-
-/// The present lease, for [`ThreadPool::current`].
-type LeaseSlot = Mutex<Weak<Lease>>;
