@@ -397,3 +397,55 @@ fn threads_that_take_part_are_many_where_there_is_much() {
         .collect();
     assert_eq!(names.len(), 2);
 }
+
+#[test]
+fn every_closure_of_a_batch_is_dropped_before_its_cancel_returns() {
+    let _watch = watchdog(20);
+    let gate = Gate::new();
+    let _end = OpenAtEnd(gate.clone());
+    let pool = held(&gate);
+    let drops = Drops::new();
+    let jobs: Vec<_> = (0..20)
+        .map(|_| {
+            let token = drops.token();
+            move || drop(token)
+        })
+        .collect();
+    for (cancelled, handle) in pool.spawn_batch(jobs).iter().enumerate() {
+        assert_eq!(handle.cancel(), Cancel::Prevented);
+        assert_eq!(handle.cancel(), Cancel::Prevented);
+        assert_eq!(drops.live(), 19 - cancelled);
+    }
+}
+
+#[test]
+fn pinned_tasks_batches_and_steps_of_chains_run_in_the_context_of_their_call() {
+    static LABEL: ContextVar<&str> = ContextVar::new("label");
+    let _watch = watchdog(20);
+    let pool = pool(1, 1);
+    let dropped = Diary::new();
+    let seen = dropped.clone();
+    let (writer, source) = portage::promise::<u8>();
+    let scope = LABEL.scope("called");
+    let bell = OnDrop::new(move || seen.note(LABEL.get()));
+    let pinned = pool.spawn_pinned(move || {
+        let made = LABEL.get();
+        async move {
+            let _bell = bell;
+            let first = LABEL.get();
+            portage::time::yield_now().await;
+            (made, first, LABEL.get())
+        }
+    });
+    let batch = pool.spawn_batch((0..9).map(|_| || LABEL.get()));
+    let step = source.then(|_| LABEL.get()).map(|seen| (seen, LABEL.get()));
+    drop(scope);
+    writer.resolve(1).expect("nobody cancelled");
+    let called = Some("called");
+    assert_eq!(pinned.wait().expect("a value"), (called, called, called));
+    assert_eq!(dropped.read(), [called]);
+    for handle in batch {
+        assert_eq!(handle.wait().expect("a value"), called);
+    }
+    assert_eq!(step.wait().expect("a value"), (called, called));
+}
