@@ -79,6 +79,10 @@ const LENGTHS: &[(&str, &str)] = &[
         "a forked child whose parker's lock was left behind: it can be told nothing",
     ),
     (
+        "base/patience.rs",
+        "one look for an answer before a sleep, as far as that pays: nothing is asked again",
+    ),
+    (
         "bridge/answer.rs",
         "how long a cancelled future is waited for",
     ),
@@ -100,7 +104,7 @@ const LENGTHS: &[(&str, &str)] = &[
 
 /// Where a thread may go round without sleeping: a steal that lost its race; and what stands
 /// behind the door for shuttle, where that is a turn of another thread.
-const SPINS: &[&str] = &["queue/", "base/shuttled/"];
+const SPINS: &[&str] = &["queue/", "base/shuttled/", "base/park.rs"];
 
 const LINES_MAX: usize = 700;
 

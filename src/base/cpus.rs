@@ -13,6 +13,9 @@
 
 use std::num::NonZeroUsize;
 
+#[cfg(not(any(loom, shuttle)))]
+use crate::base::sync::plain::{AtomicUsize, Ordering};
+
 /// The CPUs that this thread may use; at least one.
 pub(crate) fn usable() -> usize {
     #[cfg(all(not(loom), any(test, feature = "test-util")))]
@@ -26,6 +29,20 @@ pub(crate) fn usable() -> usize {
     } else {
         known
     }
+}
+
+/// Could this process use several CPUs when it was first asked? A hint: masks and quotas may change.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn are_several() -> bool {
+    // Not a `Once`: a fork might leave it half done. Who asks at the same time reads the same files.
+    static FIRST_ANSWER: AtomicUsize = AtomicUsize::new(0);
+    // Ordering: Relaxed: the number is all there is.
+    let mut count = FIRST_ANSWER.load(Ordering::Relaxed);
+    if count == 0 {
+        count = usable();
+        FIRST_ANSWER.store(count, Ordering::Relaxed);
+    }
+    count > 1
 }
 
 /// The smallest of `known`, the mask and every quota on the way up from this process' groups.

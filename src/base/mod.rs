@@ -2,6 +2,7 @@
 //!
 //! * [`sync`]: the one door to atomics, cells, locks, threads.
 //! * [`park`]: a one-token parker with a deadline, and its waker.
+//! * `patience`: for how long a parker looks before it sleeps.
 //! * [`clock`]: real and virtual time.
 //! * [`random`]: cheap numbers for choosing victims.
 //! * [`cpus`]: how many CPUs this process may use.
@@ -17,6 +18,8 @@ pub(crate) mod count;
 pub(crate) mod cpus;
 pub(crate) mod fork;
 pub(crate) mod park;
+#[cfg(not(any(loom, shuttle)))]
+mod patience;
 pub(crate) mod random;
 #[cfg(shuttle)]
 pub(crate) mod shuttled;

@@ -14,6 +14,10 @@
 //! 2. The owner enters `PARKED` while it holds `lock`; whoever swaps `PARKED` out passes
 //!    through `lock` before it notifies, so the notification cannot fall before the sleep.
 //!
+//! Before it enters `PARKED` the owner may look for the token for a moment, still `EMPTY`
+//! ([`patience`](crate::base::patience)). That only puts the step off, so models, explorations and
+//! simulations go without it.
+//!
 //! # Ordering
 //!
 //! [`Unparker::unpark`] swaps with Release; the owner takes the token with Acquire: what was
@@ -22,13 +26,21 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(not(any(loom, shuttle)))]
+use std::cell::Cell;
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
+#[cfg(not(any(loom, shuttle)))]
+use crate::base::cpus;
 use crate::base::fork;
+#[cfg(not(any(loom, shuttle)))]
+use crate::base::patience::Patience;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use crate::base::sync::plain::AtomicU64;
 use crate::base::sync::{Arc, BedCondvar, BedMutex};
+#[cfg(not(any(loom, shuttle)))]
+use crate::base::sync::{hint, local};
 
 const EMPTY: usize = 0;
 const PARKED: usize = 1;
@@ -37,10 +49,22 @@ const NOTIFIED: usize = 2;
 /// How long a sleep is whose lock was left behind by a fork.
 const NAP: Duration = Duration::from_millis(1);
 
+/// So often it looks for the token between two looks at the clock.
+#[cfg(not(any(loom, shuttle)))]
+const LOOKS: u32 = 10;
+
+#[cfg(not(any(loom, shuttle)))]
+local! {
+    /// Has this thread handed a token to another since its last wait?
+    static HAS_WOKEN: Cell<bool> = Cell::new(false);
+}
+
 /// The sleeping end; stays on its thread.
 #[derive(Debug)]
 pub(crate) struct Parker {
     unparker: Arc<Unparker>,
+    #[cfg(not(any(loom, shuttle)))]
+    patience: Cell<Patience>,
 }
 
 /// The waking end; shared, and a [`std::task::Wake`].
@@ -57,6 +81,8 @@ pub(crate) struct Unparker {
 impl Parker {
     pub(crate) fn new() -> Self {
         Self {
+            #[cfg(not(any(loom, shuttle)))]
+            patience: Cell::new(Patience::new()),
             unparker: Arc::new(Unparker {
                 state: AtomicUsize::new(EMPTY),
                 lock: BedMutex::new(()),
@@ -97,6 +123,10 @@ impl Parker {
         if !shared.is_of_this_process() && !shared.take_over() {
             return self.nap_until(deadline);
         }
+        #[cfg(not(any(loom, shuttle)))]
+        if self.finds_token(deadline) {
+            return true;
+        }
         let mut guard = shared.lock.lock();
         // Ordering: Relaxed: on failure the state is NOTIFIED, and the swap takes the token.
         if shared
@@ -128,6 +158,45 @@ impl Parker {
         }
     }
 
+    /// Looks for the token for as long as its [patience](crate::base::patience) allows; true if
+    /// it took it. Not if that could last until the deadline.
+    #[cfg(not(any(loom, shuttle)))]
+    fn finds_token(&self, deadline: Option<Instant>) -> bool {
+        if !HAS_WOKEN.replace(false) || !cpus::are_several() {
+            return false;
+        }
+        let patience = self.patience.get();
+        let span = patience.span();
+        if span.is_zero() {
+            self.patience.set(patience.slept());
+            return false;
+        }
+        let start = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= start + span) {
+            return false;
+        }
+        let found = self.looks_until(start + span);
+        self.patience.set(patience.looked(start.elapsed(), found));
+        found
+    }
+
+    /// True if it took the token before `end`.
+    #[cfg(not(any(loom, shuttle)))]
+    fn looks_until(&self, end: Instant) -> bool {
+        loop {
+            for _ in 0..LOOKS {
+                hint::spin_loop();
+                // Ordering: Relaxed: `take_token` acquires it.
+                if self.unparker.state.load(Ordering::Relaxed) == NOTIFIED {
+                    return self.take_token();
+                }
+            }
+            if Instant::now() >= end {
+                return false;
+            }
+        }
+    }
+
     /// [`Parker::park_until`] without the lock, which nobody will ever open.
     #[cold]
     fn nap_until(&self, deadline: Option<Instant>) -> bool {
@@ -150,6 +219,8 @@ impl Unparker {
     /// Hands over the token and wakes the owner if it sleeps. Never blocks for long: the lock
     /// is held by the owner only between its decision to sleep and the sleep.
     pub(crate) fn unpark(&self) {
+        #[cfg(not(any(loom, shuttle)))]
+        HAS_WOKEN.set(true);
         // Ordering: Release publishes the caller's writes, also when a token is here already;
         // pairs with the Acquire in `take_token`.
         if self.state.swap(NOTIFIED, Ordering::Release) == PARKED && self.is_of_this_process() {
@@ -198,8 +269,11 @@ impl Wake for Unparker {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::{PARKED, Parker};
+    use super::{HAS_WOKEN, PARKED, Parker};
+    use crate::base::cpus;
+    use crate::base::patience::Patience;
     use crate::base::sync::atomic::Ordering;
+    use std::sync::Barrier;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -226,6 +300,44 @@ mod tests {
         let other = std::thread::spawn(move || unparker.unpark());
         parker.park();
         other.join().unwrap();
+    }
+
+    #[test]
+    fn a_token_that_comes_during_a_look_is_taken_without_a_sleep() {
+        let (parker, both) = (Parker::new(), Barrier::new(2));
+        let unparker = parker.unparker().clone();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                assert_ne!(unparker.state.load(Ordering::Relaxed), PARKED);
+                unparker.unpark();
+            });
+            both.wait();
+            assert!(parker.looks_until(Instant::now() + Duration::from_secs(20)));
+        });
+        assert!(!parker.take_token(), "it was taken once");
+    }
+
+    #[test]
+    fn who_has_woken_another_looks_and_once_only() {
+        let (parker, other) = (Parker::new(), Parker::new());
+        let soon = || Some(Instant::now() + Duration::from_millis(2));
+        let keen = std::iter::successors(Some(Patience::new()), |patience| Some(patience.slept()))
+            .find(|patience| patience.span() > Duration::from_micros(20))
+            .expect("who sleeps saves");
+        parker.patience.set(keen);
+        HAS_WOKEN.set(false);
+        assert!(!parker.park_until(soon()));
+        assert_eq!(parker.patience.get(), keen, "it did not look");
+        other.unparker().unpark();
+        assert!(!parker.park_until(Some(Instant::now())));
+        assert_eq!(parker.patience.get(), keen, "the deadline is nearer");
+        other.unparker().unpark();
+        assert!(!parker.park_until(soon()));
+        let looked = parker.patience.get();
+        assert_eq!(looked != keen, cpus::are_several());
+        assert!(!parker.park_until(soon()));
+        assert_eq!(parker.patience.get(), looked, "nobody was woken since");
     }
 
     /// What a child would see whose parent was at generation `of`.
