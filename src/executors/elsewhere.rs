@@ -224,7 +224,7 @@ mod models {
         check(|| {
             let (mut carrier, handle) = carried(std::future::pending::<()>());
             let cancel = handle.cancel_handle();
-            let remote = thread::spawn(move || drop(cancel.cancel()));
+            let remote = thread::spawn(move || cancel.cancel());
             let parker = Parker::new();
             let waker = Waker::from(parker.unparker().clone());
             while poll(&mut carrier, &waker).is_pending() {

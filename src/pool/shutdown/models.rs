@@ -201,7 +201,7 @@ fn drains(submitters: usize, preemptions: usize) {
         toy.await_end();
         assert_eq!(toy.seal.phase(), Phase::Closed);
         for thread in threads {
-            thread.join().unwrap();
+            thread.join().expect("no assertion fails");
         }
         for ends in &toy.ends[..submitters] {
             assert_eq!(ends.load(Ordering::Relaxed), 1, "each job ends once");
