@@ -30,5 +30,5 @@ impl Drop for Lease {
     }
 }
 
-/// The present lease, for [`ThreadPool::current`].
+/// The present lease, for [`ThreadPool::current`](super::ThreadPool::current).
 pub(super) type LeaseSlot = Mutex<Weak<Lease>>;
