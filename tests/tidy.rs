@@ -102,9 +102,15 @@ const LENGTHS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Where a thread may go round without sleeping: a steal that lost its race; and what stands
+/// Where a thread may go round without sleeping: a steal that lost its race; a moment, once, in which
+/// an owner of lanes keeps off the lines of a submitter; and what stands
 /// behind the door for shuttle, where that is a turn of another thread.
-const SPINS: &[&str] = &["queue/", "base/shuttled/", "base/park.rs"];
+const SPINS: &[&str] = &[
+    "queue/",
+    "base/shuttled/",
+    "base/park.rs",
+    "current_thread/lane.rs",
+];
 
 const LINES_MAX: usize = 700;
 

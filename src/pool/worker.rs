@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod homes;
 mod keep;
 mod stack;
 mod time;
@@ -38,6 +39,7 @@ use crate::pool::seal::Phase;
 use crate::pool::seat::{Desk, Pass, Seat, Seats, Tally};
 use crate::pool::shared::Shared;
 use crate::pool::stranded::Stranded;
+use crate::pool::worker::homes::Homes;
 use crate::queue::local::Local;
 use crate::queue::steal::victims;
 use crate::task::{Place, TaskId, TaskRef, report_stray_panic};
@@ -83,6 +85,7 @@ pub(super) struct Worker {
     pub(super) seat: Arc<Seat>,
     pub(super) local: Local<TaskRef>,
     pub(super) door: Arc<Door>,
+    homes: Homes,
     parking: Parking,
     driver: ThreadLoopDriver,
     keeper: Bookkeeper,
@@ -226,6 +229,7 @@ impl Worker {
             seat,
             local,
             door: Arc::new(Door(shared.clone())),
+            homes: Homes::new(),
             parking,
             driver,
             keeper: Bookkeeper::begin(),
@@ -476,6 +480,7 @@ impl Worker {
     /// Nothing to do: searches, sleeps, or leaves.
     fn idle(&self) -> Next {
         let _ = self.gives_up();
+        self.homes.drop_all();
         self.seat.desk.clear();
         let index = self.seat.index;
         let idle = &self.shared.idle;

@@ -28,6 +28,7 @@ use super::cell::{Birth, Cell, Header, TaskRef, VTable};
 use super::make::{self, Spawned};
 use super::reader::Reader;
 use super::run::JobTable;
+use super::runner::Runner;
 use super::schedule::Schedule;
 use super::side::Side;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
@@ -184,7 +185,7 @@ where
     /// # Safety
     ///
     /// 1. `cell` is one that [`Row::put`] made, and no reference is left.
-    unsafe fn free(cell: NonNull<Header>) {
+    unsafe fn free(cell: NonNull<Header>, _: Option<&dyn Runner>) {
         let cell = cell.cast::<Cell<F, T, Member>>();
         // SAFETY: duty 1: until it is dropped below, the cell is alive.
         let member = unsafe { cell.as_ref() };

@@ -23,7 +23,7 @@ use super::schedule::{Home, Schedule, WakeKind};
 use super::side::{Chain, Origin, Side};
 use super::span::Span;
 use super::state::{
-    DONE, HELPED, LATE, PREVENTED, RUNNING, Release, SOURCE, STARTED, Snapshot, WORK,
+    ASSIGNED, DONE, HELPED, LATE, PREVENTED, RUNNING, Release, SOURCE, STARTED, Snapshot, WORK,
 };
 use super::unhandled::Untaken;
 use super::watch::{Callback, Watchers};
@@ -45,7 +45,7 @@ pub(super) struct Header {
     pub(super) span: Span,
     /// Of the reader; whose it is says the word, see [`watch`](super::watch).
     pub(super) waker: UnsafeCell<Option<Waker>>,
-    /// Fixed at birth, unless the word says `LATE`: then it belongs to the watchers' lock.
+    /// Fixed at birth, or with `LATE` none until `ASSIGNED`, and then the watchers' lock's.
     /// Dropped by [`Header::drop_home`]; in a [block](super::block) a copy of the block's.
     home: UnsafeCell<ManuallyDrop<Option<Arc<dyn Schedule>>>>,
     pub(super) watchers: Mutex<Watchers>,
@@ -64,7 +64,8 @@ pub(super) struct VTable {
     /// The error in the slot, shared.
     pub(super) error: unsafe fn(NonNull<Header>) -> Option<JoinError>,
     pub(super) side: unsafe fn(NonNull<Header>) -> NonNull<dyn Side>,
-    pub(super) free: unsafe fn(NonNull<Header>),
+    /// The executor goes to the runner, if there is one.
+    pub(super) free: unsafe fn(NonNull<Header>, Option<&dyn Runner>),
     /// Only its own thread may drop the work: before the start, after the start.
     pub(super) is_far: (bool, bool),
     pub(super) is_job: bool,
@@ -198,7 +199,11 @@ impl std::ops::Deref for HomeRef<'_> {
 impl Header {
     #[inline]
     pub(super) fn home(&self) -> Option<HomeRef<'_>> {
-        if self.word.peek().has(LATE) {
+        let now = self.word.peek();
+        if now.has(LATE) {
+            if !now.has(ASSIGNED) {
+                return None; // Who has claimed the task knows from that move.
+            }
             let _guard = self.watchers.lock();
             // SAFETY: the word says LATE, so the field belongs to the lock that is held.
             let home = self.home.with(|home| unsafe { (**home).clone() });
@@ -227,8 +232,8 @@ impl Header {
         let old;
         {
             let _guard = self.watchers.lock();
-            let now = self.word.load();
-            if !now.has(LATE) || !now.is_unclaimed() {
+            // Before the field is written: who claims the task then waits for the lock.
+            if !self.word.turn(Snapshot::assign) {
                 return false;
             }
             // SAFETY: the word says LATE, so the field belongs to the lock that is held.
@@ -240,18 +245,20 @@ impl Header {
         true
     }
 
-    /// The cell has a reference of its own to its executor, and gives it up.
+    /// Gives the cell's own reference to its executor to the worker that took the task, if any.
     ///
     /// # Safety
     ///
     /// 1. The cell is about to be freed, and not in a block with others.
-    pub(super) unsafe fn drop_home(&self) {
-        self.home.with_mut(|home| {
-            // SAFETY: duty 1: nobody else has the cell.
-            let home = unsafe { &mut *home };
-            // SAFETY: duty 1: nobody looks at the field again.
-            unsafe { ManuallyDrop::drop(home) };
-        });
+    #[inline]
+    pub(super) unsafe fn drop_home(&self, runner: Option<&dyn Runner>) {
+        // SAFETY: duty 1: nobody else has the cell.
+        let home = self.home.with_mut(|home| unsafe { &mut *home });
+        // SAFETY: duty 1: nobody looks at the field again.
+        let home = unsafe { ManuallyDrop::take(home) };
+        if let (Some(runner), Some(home), false) = (runner, home, self.word.peek().has(LATE)) {
+            runner.let_go(home); // What came late need not be the runner's.
+        }
     }
 
     /// Whoever has the task as long as nobody has claimed it, where that may change.
@@ -349,12 +356,18 @@ impl TaskRef {
 
     /// A move has given up this driver already, with `release` as the duty.
     #[inline]
-    pub(super) fn given_up(self, release: Release) {
+    pub(super) fn given_up(self, release: Release, runner: Option<&dyn Runner>) {
         let cell = self.into_raw();
         if release == Release::Free {
             // SAFETY: the word says that no reference is left; we were the last (invariant 1).
-            unsafe { free(cell) }
+            unsafe { free(cell, runner) }
         }
+    }
+
+    /// Drops this driver of what `runner` took.
+    pub(super) fn let_go(self, runner: Option<&dyn Runner>) {
+        // SAFETY: this reference owns one driver and gives it up here (invariant 1).
+        unsafe { release_driver(self.into_raw(), runner) }
     }
 
     pub(super) fn header(&self) -> &Header {
@@ -436,7 +449,7 @@ impl TaskRef {
 impl Drop for TaskRef {
     fn drop(&mut self) {
         // SAFETY: this reference owns one driver and gives it up here (invariant 1).
-        unsafe { release_driver(self.0) }
+        unsafe { release_driver(self.0, None) }
     }
 }
 
@@ -456,14 +469,14 @@ impl fmt::Debug for TaskRef {
 ///
 /// 1. The caller owns one driver of the live cell and does not use it after.
 #[inline]
-pub(super) unsafe fn release_driver(cell: NonNull<Header>) {
+pub(super) unsafe fn release_driver(cell: NonNull<Header>, runner: Option<&dyn Runner>) {
     loop {
         // SAFETY: the driver of duty 1 holds the cell until the turn below.
         let header = unsafe { cell.as_ref() };
         match header.word.turn(Snapshot::driver_gone) {
             Release::Nothing => return,
             // SAFETY: the word says that no reference is left; we were the last (invariant 1).
-            Release::Free => return unsafe { free(cell) },
+            Release::Free => return unsafe { free(cell, runner) },
             Release::Lose => control::lose(header),
             Release::Orphan => {
                 // SAFETY: the driver stayed with us (invariant 1), and goes along here.
@@ -474,23 +487,23 @@ pub(super) unsafe fn release_driver(cell: NonNull<Header>) {
     }
 }
 
-/// Frees the block; a destructor in it that panics is contained.
+/// Frees the block, after a run by `runner`; a destructor in it that panics is contained.
 ///
 /// # Safety
 ///
 /// 1. No reference to the cell is left.
-pub(super) unsafe fn free(cell: NonNull<Header>) {
+pub(super) unsafe fn free(cell: NonNull<Header>, runner: Option<&dyn Runner>) {
     // SAFETY: duty 1; the vtable was made for this cell.
-    contained_drop(Freeing(unsafe { (*cell.as_ptr()).vtable }, cell));
+    contained_drop(Freeing(unsafe { (*cell.as_ptr()).vtable }, cell, runner));
 }
 
 /// Frees when dropped, so that [`contained_drop`] can catch what unwinds.
-struct Freeing(&'static VTable, NonNull<Header>);
+struct Freeing<'a>(&'static VTable, NonNull<Header>, Option<&'a dyn Runner>);
 
-impl Drop for Freeing {
+impl Drop for Freeing<'_> {
     fn drop(&mut self) {
         // SAFETY: made by `free` alone, whose caller vouches that no reference is left.
-        unsafe { (self.0.free)(self.1) }
+        unsafe { (self.0.free)(self.1, self.2) }
     }
 }
 
@@ -682,6 +695,6 @@ pub(super) unsafe fn release_holder(cell: NonNull<Header>) {
     let header = unsafe { cell.as_ref() };
     if header.word.turn(Snapshot::holder_gone) == Release::Free {
         // SAFETY: the word says that no reference is left; we were the last (invariant 1).
-        unsafe { free(cell) }
+        unsafe { free(cell, None) }
     }
 }

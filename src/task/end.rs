@@ -4,6 +4,7 @@
 //! executor's account is written, the word says `DONE`, and only then wakers and callbacks are
 //! called, with no lock held.
 
+use std::mem::needs_drop;
 use std::ptr::NonNull;
 use std::task::Waker;
 
@@ -27,6 +28,9 @@ pub(super) struct Placed {
     family: Option<Family>,
     /// It has a content of its own, and that is in the slot.
     pub(super) filled: bool,
+    /// Where nobody reads it, it has to be looked at before the cell goes: a failure, or something
+    /// with a destructor.
+    matters: bool,
 }
 
 /// Puts the outcome into the slot, in one move, so that what comes after it carries no value.
@@ -46,18 +50,33 @@ pub(super) unsafe fn place<W, T, S: Side + 'static>(
         // SAFETY: duties 1 and 2.
         unsafe { Typed::<W, T, S>::fill(cell, outcome) };
     }
-    Placed { family, filled }
+    let matters = filled && (needs_drop::<T>() || family.is_some());
+    Placed {
+        family,
+        filled,
+        matters,
+    }
 }
 
 /// Publishes the outcome of what `runner` took, or somebody else has run.
 pub(super) fn finish(task: TaskRef, placed: Placed, runner: Option<&dyn Runner>) {
-    let Placed { family, filled } = placed;
+    let Placed {
+        family,
+        filled,
+        matters,
+    } = placed;
     let header = task.header();
     let how = completion(family);
     account(header, how, runner);
-    match header.word.turn_own(|now| now.finish(family, filled)) {
-        (_, Finish::Gone(release)) => task.given_up(release),
-        (old, Finish::Stay) => published(header, old, filled, how),
+    match header
+        .word
+        .turn_own(|now| now.finish(family, filled, matters))
+    {
+        (_, Finish::Gone(release)) => task.given_up(release, runner),
+        (old, Finish::Stay) => {
+            published(header, old, filled, how);
+            task.let_go(runner);
+        }
     }
 }
 
@@ -253,7 +272,7 @@ pub(super) unsafe fn leave(cell: NonNull<Header>) {
     let header = unsafe { cell.as_ref() };
     if header.word.load().is_read_out() {
         // SAFETY: the word says that no reference is left but the one of duty 1 (invariant 1).
-        return unsafe { free(cell) };
+        return unsafe { free(cell, None) };
     }
     if header.word.peek().has(WAITS) && header.word.turn(Snapshot::unwatch) == Watch::Pending {
         // SAFETY: the turn has given the waker's place back to the reading half.
@@ -263,7 +282,7 @@ pub(super) unsafe fn leave(cell: NonNull<Header>) {
     match header.word.turn_own(Snapshot::leave) {
         Leave::Gone(Release::Free) => {
             // SAFETY: the word says that no reference is left; we were the last (invariant 1).
-            unsafe { free(cell) }
+            unsafe { free(cell, None) }
         }
         Leave::Gone(_) => {}
         Leave::Slot => {
@@ -288,7 +307,7 @@ fn delivered(task: TaskRef, old: Snapshot) {
             return drop(task);
         }
     }
-    task.given_up(Release::Nothing);
+    task.given_up(Release::Nothing, None);
 }
 
 /// Resolves a promise with what the writer says, and gives up its driver; gives the outcome back
@@ -322,7 +341,7 @@ pub(super) unsafe fn resolve<T, S: Side + 'static>(
         }
     }
     match header.word.turn_own(|now| now.resolve(family, filled)) {
-        Some((_, Finish::Gone(release))) => task.given_up(release),
+        Some((_, Finish::Gone(release))) => task.given_up(release, None),
         Some((old, Finish::Stay)) => published(header, old, filled, completion(family)),
         None => {
             return Err(match spare {

@@ -371,7 +371,7 @@ impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
         self.forget_source();
         // SAFETY: the writer owns one driver and gives it up here (invariant 1).
-        unsafe { release_driver(self.cell) }
+        unsafe { release_driver(self.cell, None) }
     }
 }
 

@@ -14,7 +14,7 @@ use loom::thread;
 
 use super::{
     Callback, Cancel, Ended, Home, Place, Reader, Runner, Schedule, Spawned, TaskRef, WakeKind,
-    future, job, jobs, promise,
+    future, job, jobs, late_job, promise,
 };
 use crate::base::sync::{Arc, Mutex};
 use crate::entered::Parking;
@@ -54,6 +54,9 @@ impl Runner for Queue {
     }
     fn started(&self) {}
     fn ended(&self, _end: &Ended) {}
+    fn let_go(&self, home: Arc<dyn Schedule>) {
+        drop(home);
+    }
     fn woken(&self, task: TaskRef) {
         self.schedule(task, WakeKind::Woken);
     }
@@ -510,6 +513,52 @@ fn loom_task_a_wake_finds_the_entry_that_a_helper_left() {
         waking.join().expect("it does not panic");
         worker.join().expect("it does not panic");
         queue.0.lock().clear();
+    });
+}
+
+/// An executor that counts.
+struct Account {
+    started: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Schedule for Account {
+    fn schedule(&self, _task: TaskRef, _kind: WakeKind) {}
+    fn home(&self) -> Home {
+        Home::Anywhere
+    }
+    fn started(&self, _task: &TaskRef) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+    fn ended(&self, _end: Ended) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Question: a late job gets its executor while a joiner claims it; does the executor hear of the
+/// start and of the end if it was told that it has the job, and of neither if not?
+///
+/// Must fail when: the executor is written before the move that says so, or that move does not
+/// ask whether the job is claimed; who asks for it does not take the lock.
+#[test]
+fn loom_task_assign_races_claim() {
+    loom::model(|| {
+        let account = Arc::new(Account {
+            started: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+        });
+        let (task, reader) = late_job(Spawned::here(), None, || Ok(()));
+        let home = account.clone();
+        let executor = thread::spawn(move || {
+            let assigned = task.assign(Some(home));
+            task.run();
+            assigned
+        });
+        let joined = reader.hold().run_here();
+        let assigned = executor.join().unwrap();
+        assert!(joined || assigned, "nobody else claims it");
+        let counts = [&account.started, &account.ended].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [usize::from(assigned); 2]);
     });
 }
 

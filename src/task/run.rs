@@ -350,7 +350,7 @@ fn suspend(task: TaskRef) -> Option<TaskRef> {
     }
     match header.word.turn_own(Snapshot::suspend) {
         Suspend::Idle => drop(task),
-        Suspend::Gone => task.given_up(Release::Nothing),
+        Suspend::Gone => task.given_up(Release::Nothing, None),
         Suspend::Again => {
             tell_helper(header);
             return Some(task);

@@ -7,7 +7,8 @@
 #![forbid(unsafe_code)]
 
 use super::cell::TaskRef;
-use super::schedule::{Ended, Home};
+use super::schedule::{Ended, Home, Schedule};
+use crate::base::sync::Arc;
 
 /// A worker, as the task sees it that the worker took. What the worker is told here, the executor is
 /// not told through [`Schedule`](super::Schedule).
@@ -20,6 +21,10 @@ pub(crate) trait Runner {
 
     /// That task ended; the outcome is not visible yet.
     fn ended(&self, end: &Ended);
+
+    /// The cell of that task is gone, and gave up this reference to its executor, which may be
+    /// dropped a little later: to count down for many at once is cheaper. Runs no user code.
+    fn let_go(&self, home: Arc<dyn Schedule>);
 
     /// Queues a task of the same executor that this one has woken.
     fn woken(&self, task: TaskRef);

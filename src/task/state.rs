@@ -1,7 +1,7 @@
 //! The word of a cell: every move that worker, joiner, canceller, waker and reader compete for.
 //!
 //! ```text
-//!  63            44 43            24 23                                             0
+//!  63            45 44            25 24                                             0
 //! ┌────────────────┬────────────────┬────────────────────────────────────────────────┐
 //! │ holders        │ drivers        │ flags and the family of the outcome            │
 //! └────────────────┴────────────────┴────────────────────────────────────────────────┘
@@ -16,8 +16,6 @@
 //! the same: where there may be none, it goes through memory on its way into the exchange.
 
 #![forbid(unsafe_code)]
-
-use std::fmt;
 
 /// A move and the duty that comes of it are imported together.
 pub(super) use super::duty::{
@@ -55,7 +53,7 @@ pub(super) const WORK: u64 = 1 << 12;
 pub(super) const ORPHAN: u64 = 1 << 13;
 /// The work is a future; fixed at birth.
 pub(super) const FUTURE: u64 = 1 << 14;
-/// The executor is assigned after birth, under the watchers' lock; fixed at birth.
+/// The executor is assigned after birth, if ever; fixed at birth.
 pub(super) const LATE: u64 = 1 << 15;
 /// It is a link of a chain: fixed at birth, save that the writer of a promise sets it with the
 /// source that the promise cancels.
@@ -71,13 +69,16 @@ pub(super) const WAITS: u64 = 1 << 21;
 pub(super) const LENT: u64 = 1 << 22;
 /// A queue has an entry for which no wake stands: a helper has polled in its place.
 pub(super) const STALE: u64 = 1 << 23;
+/// With `LATE`: the executor was assigned, or is about to be, under the watchers' lock.
+pub(super) const ASSIGNED: u64 = 1 << 24;
 
-const DRIVER: u64 = 1 << 24;
-const DRIVERS: u64 = ((1 << 20) - 1) << 24;
-const HOLDER: u64 = 1 << 44;
-const HOLDERS: u64 = ((1 << 20) - 1) << 44;
+const DRIVER: u64 = 1 << 25;
+const DRIVERS: u64 = ((1 << 20) - 1) << 25;
+const HOLDER: u64 = 1 << 45;
+const HOLDERS: u64 = ((1 << 19) - 1) << 45;
 /// A count that has come so far stays there, and the cell is never freed: a task whose waker has
-/// a million live clones costs its block of memory, and not the process.
+/// a million live clones, or whose handle half a million that may cancel it, costs its block of
+/// memory, and not the process.
 const DRIVERS_MAX: u64 = DRIVERS / DRIVER;
 const HOLDERS_MAX: u64 = HOLDERS / HOLDER;
 
@@ -95,11 +96,11 @@ impl Snapshot {
         self.0 & flag != 0
     }
 
-    fn drivers(self) -> u64 {
+    pub(super) fn drivers(self) -> u64 {
         (self.0 & DRIVERS) / DRIVER
     }
 
-    fn holders(self) -> u64 {
+    pub(super) fn holders(self) -> u64 {
         (self.0 & HOLDERS) / HOLDER
     }
 
@@ -143,6 +144,15 @@ impl Snapshot {
     /// Nobody has decided what becomes of it.
     pub(super) fn is_unclaimed(self) -> bool {
         !self.has(STARTED | PREVENTED | RUNNING | DONE)
+    }
+
+    /// Its executor is about to be assigned; false when somebody has claimed it already. Who claims
+    /// it after this move finds it `ASSIGNED`.
+    pub(super) fn assign(self) -> (bool, Option<Self>) {
+        if !self.has(LATE) || !self.is_unclaimed() {
+            return (false, None);
+        }
+        (true, Some(self.with(ASSIGNED)))
     }
 
     /// It has begun, and a wake would queue it.
@@ -329,15 +339,17 @@ impl Snapshot {
     }
 
     /// A runner publishes the end and, if nobody has to be told and nothing to be dropped,
-    /// gives up its driver in the same move.
+    /// gives up its driver in the same move. An output that `matters` is dropped where nobody reads
+    /// it.
     #[inline]
     pub(super) fn finish(
         self,
         family: Option<Family>,
         output: bool,
+        matters: bool,
     ) -> ((Self, Finish), Option<Self>) {
         let next = self.publish(family, output, false);
-        if self.has(WATCHED | WAITS) || output && !self.has(HANDLE) {
+        if self.has(WATCHED | WAITS) || matters && !self.has(HANDLE) {
             return ((self, Finish::Stay), Some(next));
         }
         match next.without_driver() {
@@ -370,7 +382,7 @@ impl Snapshot {
         if self.has(PREVENTED | DONE) {
             return (None, None);
         }
-        let (duty, next) = self.finish(family, output);
+        let (duty, next) = self.finish(family, output, output);
         (Some(duty), next)
     }
 
@@ -534,31 +546,6 @@ impl Snapshot {
     pub(super) fn is_alone(self) -> bool {
         // All drivers together are one holder.
         self.holders() == 1 && self.drivers() <= 1
-    }
-}
-
-impl fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[rustfmt::skip]
-        const NAMES: [(u64, &str); 21] = [
-            (STARTED, "started"), (PREVENTED, "prevented"), (RUNNING, "running"),
-            (SCHEDULED, "scheduled"), (DONE, "done"), (CANCEL, "cancel"),
-            (WATCHED, "watched"), (HANDLE, "handle"), (TAKEN, "taken"),
-            (REPORTED, "reported"), (SUSPENDED, "suspended"), (OUTPUT, "output"),
-            (WORK, "work"), (ORPHAN, "orphan"), (FUTURE, "future"),
-            (LATE, "late"), (SOURCE, "source"), (HELPED, "helped"),
-            (WAITS, "waits"), (LENT, "lent"), (STALE, "stale"),
-        ];
-        let mut set = f.debug_set();
-        for (_, name) in NAMES.iter().filter(|(bit, _)| self.has(*bit)) {
-            set.entry(name);
-        }
-        if let Some(family) = self.family() {
-            set.entry(&family);
-        }
-        set.entry(&format_args!("{} drivers", self.drivers()));
-        set.entry(&format_args!("{} holders", self.holders()));
-        set.finish()
     }
 }
 

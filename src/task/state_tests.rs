@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    CANCEL, Claim, DONE, DRIVER, DRIVERS, DRIVERS_MAX, FAMILY, FUTURE, Finish, HANDLE, HELPED,
-    HOLDER, HOLDERS, HOLDERS_MAX, LATE, LENT, Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED, RUNNING,
-    Release, SCHEDULED, SOURCE, STALE, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN, Take,
-    WAITS, WATCHED, WORK, Wake, Watch,
+    ASSIGNED, CANCEL, Claim, DONE, DRIVER, DRIVERS, DRIVERS_MAX, FAMILY, FUTURE, Finish, HANDLE,
+    HELPED, HOLDER, HOLDERS, HOLDERS_MAX, LATE, LENT, Leave, ORPHAN, OUTPUT, PREVENTED, REPORTED,
+    RUNNING, Release, SCHEDULED, SOURCE, STALE, STARTED, SUSPENDED, Snapshot, Stop, Suspend, TAKEN,
+    Take, WAITS, WATCHED, WORK, Wake, Watch,
 };
 use crate::join_error::Family;
 
@@ -21,8 +21,8 @@ fn after<D>(step: (D, Option<Snapshot>)) -> Snapshot {
 fn the_fields_of_the_word_are_disjoint_and_fill_it() {
     let fields = [
         STARTED, PREVENTED, RUNNING, SCHEDULED, DONE, CANCEL, WATCHED, HANDLE, TAKEN, REPORTED,
-        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, WAITS, LENT, STALE, FAMILY,
-        DRIVERS, HOLDERS,
+        SUSPENDED, OUTPUT, WORK, ORPHAN, FUTURE, LATE, SOURCE, HELPED, WAITS, LENT, STALE,
+        ASSIGNED, FAMILY, DRIVERS, HOLDERS,
     ];
     let sum = fields.iter().fold(0_u64, |all, field| {
         assert_eq!(all & field, 0, "{field:#x} overlaps");
@@ -39,6 +39,16 @@ fn a_job_is_claimed_once() {
     assert_eq!(running.claim(), (Claim::Nothing, None));
     assert!(!running.claim_unstarted(0).0);
     assert_eq!(running.stop(true).0, Stop::Notify);
+}
+
+#[test]
+fn an_executor_is_assigned_to_what_is_late_and_unclaimed() {
+    let born = Snapshot::born(JOB | LATE);
+    let (assigned, next) = born.assign();
+    assert!(assigned && next.unwrap().has(ASSIGNED));
+    assert!(!after(born.claim()).assign().0);
+    assert!(!after(born.stop(true)).assign().0);
+    assert!(!Snapshot::born(JOB).assign().0, "it has one from its birth");
 }
 
 #[test]
@@ -193,7 +203,7 @@ fn a_count_that_reaches_its_end_stays_there_and_nothing_is_freed() {
     let (duty, idle) = running.suspend();
     assert_eq!(duty, Suspend::Gone);
     assert_eq!(idle.unwrap().drivers(), DRIVERS_MAX);
-    let ((_, duty), ended) = running.finish(None, true);
+    let ((_, duty), ended) = running.finish(None, true, true);
     assert_eq!(duty, Finish::Gone(Release::Nothing));
     let ended = ended.unwrap();
     assert!(ended.has(DONE) && ended.has(OUTPUT) && !ended.has(RUNNING));
@@ -215,7 +225,7 @@ fn a_count_that_reaches_its_end_stays_there_and_nothing_is_freed() {
 #[test]
 fn an_end_gives_up_its_driver_unless_something_is_left_to_do() {
     let running = after(Snapshot::born(JOB).claim());
-    let ((_, duty), ended) = running.finish(None, true);
+    let ((_, duty), ended) = running.finish(None, true, true);
     assert_eq!(duty, Finish::Gone(Release::Nothing));
     let ended = ended.unwrap();
     assert!(ended.has(DONE) && ended.has(OUTPUT) && !ended.has(TAKEN));
@@ -223,20 +233,20 @@ fn an_end_gives_up_its_driver_unless_something_is_left_to_do() {
     assert_eq!(taken.leave(), (Leave::Gone(Release::Free), None));
 
     let watched = running.with(WATCHED);
-    let ((old, duty), ended) = watched.finish(None, true);
+    let ((old, duty), ended) = watched.finish(None, true, true);
     assert_eq!((old, duty), (watched, Finish::Stay));
     assert!(ended.unwrap().has(DONE) && ended.unwrap().drivers() == 1);
 
     let (left, alone) = running.leave();
     assert_eq!(left, Leave::Gone(Release::Nothing));
-    let ((_, duty), ended) = alone.unwrap().finish(None, true);
+    let ((_, duty), ended) = alone.unwrap().finish(None, true, true);
     assert_eq!(duty, Finish::Stay, "also where nobody can see it");
     assert!(ended.unwrap().is_alone());
     let held = alone.unwrap().holder_added();
-    let ((_, duty), ended) = held.finish(None, true);
+    let ((_, duty), ended) = held.finish(None, true, true);
     assert_eq!(duty, Finish::Stay, "the outcome is dropped by the runner");
     assert!(ended.unwrap().has(TAKEN));
-    let ((_, duty), _) = alone.unwrap().finish(Some(Family::Lost), false);
+    let ((_, duty), _) = alone.unwrap().finish(Some(Family::Lost), false, false);
     assert_eq!(duty, Finish::Gone(Release::Free));
 }
 
@@ -315,7 +325,7 @@ fn a_waker_in_its_place_is_given_back_before_the_end_and_called_after_it() {
     let waits = waits.unwrap();
     assert!(waits.has(WAITS));
     assert_eq!(waits.unwatch(), (Watch::Pending, Some(running)));
-    let ((old, duty), done) = waits.finish(None, true);
+    let ((old, duty), done) = waits.finish(None, true, true);
     assert!(old.has(WAITS), "the publisher learns that it is to call it");
     assert_eq!(duty, Finish::Stay);
     let done = done.unwrap();
@@ -336,7 +346,7 @@ fn a_waker_that_is_called_before_the_end_is_taken_by_one() {
     assert!(ours && lent.has(LENT) && !lent.has(WAITS));
     assert_eq!(lent.lend(), (false, None));
     assert_eq!(lent.unwatch(), (Watch::Lent, None));
-    let ((old, _), done) = lent.finish(None, true);
+    let ((old, _), done) = lent.finish(None, true, true);
     assert!(!old.has(WAITS), "who has it calls it");
     assert_eq!(done.unwrap().lend(), (false, None));
 }
@@ -349,7 +359,7 @@ fn who_has_the_only_reference_is_alone() {
     assert!(detached.is_alone());
     assert!(!detached.driver_added().is_alone());
     assert!(!detached.holder_added().is_alone());
-    let ended = after(after(born.claim()).finish(None, true));
+    let ended = after(after(born.claim()).finish(None, true, true));
     assert!(ended.is_alone(), "the reading half");
 }
 

@@ -75,6 +75,9 @@ impl Runner for Worker {
     fn ended(&self, end: &Ended) {
         self.0.ended.lock().push(*end);
     }
+    fn let_go(&self, home: Arc<dyn Schedule>) {
+        drop(home);
+    }
     fn woken(&self, task: TaskRef) {
         self.0.schedule(task, WakeKind::Woken);
     }

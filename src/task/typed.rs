@@ -143,13 +143,13 @@ impl<W, T, S: Side + 'static> Typed<W, T, S> {
     /// # Safety
     ///
     /// 1. `cell` is a `Cell<W, T, S>` that `Cell::allocate` made, and no reference is left.
-    unsafe fn free(cell: NonNull<Header>) {
+    unsafe fn free(cell: NonNull<Header>, runner: Option<&dyn Runner>) {
         // SAFETY: duty 1.
         let cell = unsafe { Box::from_raw(cell.cast::<Cell<W, T, S>>().as_ptr()) };
         #[cfg(all(not(loom), any(test, feature = "test-util")))]
         crate::base::simulated::freed(cell.header.id.number());
         // SAFETY: duty 1.
-        unsafe { cell.header.drop_home() };
+        unsafe { cell.header.drop_home(runner) };
         drop(cell);
     }
 }

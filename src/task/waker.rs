@@ -68,7 +68,7 @@ unsafe fn wake(data: *const ()) {
             // SAFETY: our driver goes along into the queue, and the turn has added a holder.
             (Wake::Push, _) => unsafe { push(cell) },
             // SAFETY: this waker owns one driver (invariant 1) and is used up.
-            (Wake::Revive | Wake::Nothing, _) => unsafe { release_driver(cell) },
+            (Wake::Revive | Wake::Nothing, _) => unsafe { release_driver(cell, None) },
         }
     });
 }
@@ -122,5 +122,5 @@ unsafe fn push(cell: NonNull<Header>) {
 /// 1. `data` is that of a waker made by [`clone`], which is used up.
 unsafe fn drop_waker(data: *const ()) {
     // SAFETY: this waker owns one driver (invariant 1) and is gone after this.
-    unsafe { release_driver(cell(data)) }
+    unsafe { release_driver(cell(data), None) }
 }

@@ -6,7 +6,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::state::Snapshot;
+use std::fmt;
+
+use super::state::{
+    ASSIGNED, CANCEL, DONE, FUTURE, HANDLE, HELPED, LATE, LENT, ORPHAN, OUTPUT, PREVENTED,
+    REPORTED, RUNNING, SCHEDULED, SOURCE, STALE, STARTED, SUSPENDED, Snapshot, TAKEN, WAITS,
+    WATCHED, WORK,
+};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 
 /// The atomic word.
@@ -108,5 +114,31 @@ impl Word {
     /// Sets `flag` and tells what the word said before.
     pub(super) fn set(&self, flag: u64) -> Snapshot {
         self.change(|now| now.with(flag))
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[rustfmt::skip]
+        const NAMES: [(u64, &str); 22] = [
+            (STARTED, "started"), (PREVENTED, "prevented"), (RUNNING, "running"),
+            (SCHEDULED, "scheduled"), (DONE, "done"), (CANCEL, "cancel"),
+            (WATCHED, "watched"), (HANDLE, "handle"), (TAKEN, "taken"),
+            (REPORTED, "reported"), (SUSPENDED, "suspended"), (OUTPUT, "output"),
+            (WORK, "work"), (ORPHAN, "orphan"), (FUTURE, "future"),
+            (LATE, "late"), (SOURCE, "source"), (HELPED, "helped"),
+            (WAITS, "waits"), (LENT, "lent"), (STALE, "stale"),
+            (ASSIGNED, "assigned"),
+        ];
+        let mut set = f.debug_set();
+        for (_, name) in NAMES.iter().filter(|(bit, _)| self.has(*bit)) {
+            set.entry(name);
+        }
+        if let Some(family) = self.family() {
+            set.entry(&family);
+        }
+        set.entry(&format_args!("{} drivers", self.drivers()));
+        set.entry(&format_args!("{} holders", self.holders()));
+        set.finish()
     }
 }

@@ -1,9 +1,10 @@
 //! Row 14: closures from another thread, run in order by one that waits for them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 
+use parking_lot::Mutex;
 use portage::CurrentThreadExecutor;
 
 use super::nanoseconds_each;
@@ -40,6 +41,23 @@ pub const CLOSURES_FROM_ANOTHER: Scenario = Scenario {
     ],
 };
 
+/// What anybody could gain: a program that does the least that a lane must, with a cell of 104 bytes
+/// for each closure, which two hold; once taking what has come at once, once a moment later.
+pub const BOUNDS: Scenario = Scenario {
+    name: "lane-bounds",
+    contenders: &["portage", "channel", "cells", "cells, a moment later"],
+    enter,
+    checks: &[
+        beside("bounds: a bare channel loop", "channel"),
+        beside("bounds: cells", "cells"),
+        beside("bounds: cells, a moment later", "cells, a moment later"),
+    ],
+};
+
+const fn beside(what: &'static str, ours: &'static str) -> Check {
+    Check::ratio(14, what, "ns", &["portage"], 1.0).ours(ours)
+}
+
 type Closure = Box<dyn FnOnce() + Send>;
 
 fn enter(name: &str, effort: Effort) -> Box<dyn Contender> {
@@ -49,6 +67,8 @@ fn enter(name: &str, effort: Effort) -> Box<dyn Contender> {
         "tokio LocalSet" => measure(count, local_set),
         "tokio current-thread" => measure(count, current_thread),
         "channel" => measure(count, channel),
+        "cells" => measure(count, |count, ran| cells(count, ran, 0)),
+        "cells, a moment later" => measure(count, |count, ran| cells(count, ran, 20)),
         other => panic!("no contender {other}"),
     }
 }
@@ -140,5 +160,59 @@ fn channel(count: usize, ran: &'static AtomicUsize) {
     });
     receive.into_iter().for_each(|closure| closure());
     ended.recv().expect("the sender says so");
+    sender.join().expect("the sender ends");
+}
+
+/// With the two counts of its `Arc` 104 bytes.
+struct Cell {
+    word: AtomicUsize,
+    ran: &'static AtomicUsize,
+    _rest: [u64; 9],
+}
+
+/// One queue behind a lock, one sleeper. Its owner lets so many hints to the processor pass before it
+/// looks for more.
+fn cells(count: usize, ran: &'static AtomicUsize, moment: usize) {
+    let arrived = Arc::new((Mutex::new(VecDeque::new()), AtomicBool::new(false)));
+    let (theirs, owner) = (arrived.clone(), std::thread::current());
+    let sender = std::thread::spawn(move || {
+        let (queue, ended) = &*theirs;
+        for _ in 0..count {
+            let cell = Arc::new(Cell {
+                word: AtomicUsize::new(0),
+                ran,
+                _rest: [0; 9],
+            });
+            let handle = cell.clone();
+            let mut queue = queue.lock();
+            let first = queue.is_empty();
+            queue.push_back(cell);
+            drop(queue);
+            if first {
+                owner.unpark();
+            }
+            drop(handle);
+        }
+        ended.store(true, Ordering::Release);
+        owner.unpark();
+    });
+    let (queue, ended) = &*arrived;
+    let mut taken: VecDeque<Arc<Cell>> = VecDeque::new();
+    loop {
+        (0..moment).for_each(|_| std::hint::spin_loop());
+        let is_last = ended.load(Ordering::Acquire);
+        std::mem::swap(&mut taken, &mut *queue.lock());
+        if taken.is_empty() {
+            if is_last {
+                break;
+            }
+            std::thread::park();
+        }
+        for cell in taken.drain(..) {
+            cell.word.fetch_or(1, Ordering::AcqRel);
+            cell.ran.fetch_add(1, Ordering::Relaxed);
+            cell.word.fetch_or(2, Ordering::AcqRel);
+        }
+    }
     sender.join().expect("the sender ends");
 }

@@ -55,7 +55,7 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// What is performed only where it is asked for by its name: how far anybody could get.
-pub const BOUNDS: &[Scenario] = &[mixed::BOUNDS, service::BOUNDS];
+pub const BOUNDS: &[Scenario] = &[mixed::BOUNDS, lane::BOUNDS, service::BOUNDS];
 
 /// How far anybody could get in a row of latencies: next to tokio each of these, and what all such
 /// rows compare. `threads` stand by and are only to be woken; a number is another size.

@@ -8,9 +8,12 @@
 
 #![forbid(unsafe_code)]
 
+use std::ptr;
+
 use super::Worker;
+use crate::base::sync::Arc;
 use crate::pool::guard::{Announce, Guard};
-use crate::task::{Ended, Home, Runner, TaskRef, WakeKind};
+use crate::task::{Ended, Home, Runner, Schedule, TaskRef, WakeKind};
 
 impl Runner for Worker {
     fn home(&self) -> Home {
@@ -26,6 +29,13 @@ impl Runner for Worker {
             self.shared.suspended.leave(end.id);
         }
         self.seat.tally.ended(end);
+    }
+
+    fn let_go(&self, home: Arc<dyn Schedule>) {
+        // What this worker submits is counted on a line of its own.
+        if !ptr::addr_eq(Arc::as_ptr(&home), Arc::as_ptr(&self.door)) {
+            self.homes.keep(home);
+        }
     }
 
     fn woken(&self, task: TaskRef) {
