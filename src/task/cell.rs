@@ -64,7 +64,6 @@ pub(super) struct VTable {
     /// The error in the slot, shared.
     pub(super) error: unsafe fn(NonNull<Header>) -> Option<JoinError>,
     pub(super) side: unsafe fn(NonNull<Header>) -> NonNull<dyn Side>,
-    /// The executor goes to the runner, if there is one.
     pub(super) free: unsafe fn(NonNull<Header>, Option<&dyn Runner>),
     /// Only its own thread may drop the work: before the start, after the start.
     pub(super) is_far: (bool, bool),
@@ -245,7 +244,7 @@ impl Header {
         true
     }
 
-    /// Gives the cell's own reference to its executor to the worker that took the task, if any.
+    /// Gives up the cell's own reference to its executor; one that did not come late, to the runner.
     ///
     /// # Safety
     ///
@@ -254,10 +253,11 @@ impl Header {
     pub(super) unsafe fn drop_home(&self, runner: Option<&dyn Runner>) {
         // SAFETY: duty 1: nobody else has the cell.
         let home = self.home.with_mut(|home| unsafe { &mut *home });
-        // SAFETY: duty 1: nobody looks at the field again.
-        let home = unsafe { ManuallyDrop::take(home) };
-        if let (Some(runner), Some(home), false) = (runner, home, self.word.peek().has(LATE)) {
-            runner.let_go(home); // What came late need not be the runner's.
+        match runner.filter(|_| !self.word.peek().has(LATE)) {
+            // SAFETY: duty 1: nobody looks at the field again.
+            None => unsafe { ManuallyDrop::drop(home) },
+            // SAFETY: as above.
+            Some(runner) => unsafe { ManuallyDrop::take(home) }.map_or((), |h| runner.let_go(h)),
         }
     }
 
