@@ -39,7 +39,7 @@ const REASONS: &[(u32, &str, &str)] = &[
         "",
         "timers of workers go through one driver thread; see NOTES",
     ),
-    (14, "bare channel", "as row 1"),
+    (14, "bare channel", "on a CPU each it holds; see NOTES"),
     (
         15,
         "one thread",
