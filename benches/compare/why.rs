@@ -15,6 +15,7 @@ const REASONS: &[(u32, &str, &str)] = &[
     (2, "bare boxes", "as row 1"),
     (4, "best peer", "two futex wakes, as with the peer"),
     (4, "", "the tail is when the machine gives the worker a CPU"),
+    (6, "", "as the tail of row 4"),
     (
         7,
         "spawn_batch",
@@ -37,9 +38,13 @@ const REASONS: &[(u32, &str, &str)] = &[
     (
         13,
         "",
-        "timers of workers go through one driver thread; see NOTES",
+        "a worker without a CPU; what its watch fires goes through the injector",
     ),
-    (14, "bare channel", "on a CPU each it holds; see NOTES"),
+    (
+        14,
+        "bare channel",
+        "it depends on the CPUs that the kernel gives the two threads; see NOTES",
+    ),
     (
         15,
         "one thread",
