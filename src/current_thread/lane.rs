@@ -56,8 +56,8 @@ const KEPT_CAPACITY: usize = 1024;
 /// So many letters, taken over at once, are few.
 const FEW: usize = 64;
 
-/// The moment that the owner then lets pass, in hints to the processor: less than half a
-/// microsecond on most, and longer than a few submissions take.
+/// The moment that the owner then lets pass, in hints to the processor, which take up to some 140
+/// cycles each: a microsecond at most, and longer than a few submissions take.
 const MOMENT: usize = if cfg!(any(loom, shuttle)) { 0 } else { 20 };
 
 /// What is queued for the lanes of one thread.

@@ -105,7 +105,7 @@ impl Core {
 
     /// Begins a run; it lasts until the guard is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> Result<Run, RunError> {
-        if is_in_loop() || self.runs.get() {
+        if self.is_kept_from_running() {
             return Err(RunError::already_running());
         }
         if self.shared.is_closed() {
@@ -119,6 +119,11 @@ impl Core {
             inside: Some(self.show()),
             core: self.clone(),
         })
+    }
+
+    /// A loop runs further up on this thread, be it this one.
+    pub(super) fn is_kept_from_running(&self) -> bool {
+        is_in_loop() || self.runs.get()
     }
 
     /// Does `work` as a run does it: in one of its own, or on top of the one that is on.

@@ -147,6 +147,11 @@ impl ThreadLoopDriver {
         own_if_any().is_some_and(|own| own.core().has_ready())
     }
 
+    /// Whether a turn would do anything: not inside a run of a loop.
+    pub(crate) fn can_turn(&self) -> bool {
+        own_if_any().is_none_or(|own| !own.core().is_kept_from_running())
+    }
+
     /// When the loop wants its next turn, if nothing comes before.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         Timers::enter_and_come_back().next_deadline()

@@ -528,11 +528,11 @@ impl ThreadPool {
     fn end(&self, mode: Shutdown, timeout: Option<Duration>) -> ShutdownReport {
         let shared = self.shared();
         let deadline = timeout.and_then(deadline_after);
-        let told = shared.stop(mode);
+        let is_first = shared.stop(mode);
         let completed = shared.await_end(deadline);
         ShutdownReport {
             completed,
-            cancelled: told.map_or(0, |told| shared.cancelled(&told)),
+            cancelled: if is_first { shared.cancelled() } else { 0 },
             stuck: if completed || shared.is_left_behind() {
                 Vec::new()
             } else {

@@ -39,7 +39,7 @@ use crate::pool::seat::Roster;
 use crate::pool::shutdown::Waiters;
 use crate::pool::worker::{self, with_worker};
 use crate::queue::injector::Injector;
-use crate::task::{self, Ended, TaskRef, WakeKind};
+use crate::task::{self, Ended, Hold, TaskRef, WakeKind};
 
 /// Of so few jobs that wait for the one that was woken, each looks how long that takes.
 const FEW: usize = 8;
@@ -71,6 +71,8 @@ pub(super) struct Shared {
     pub(super) suspended: Registry,
     /// Queued work that a shutdown has cancelled, whichever thread came upon it.
     pub(super) swept: AtomicUsize,
+    /// Suspended tasks that a shutdown has told to stop.
+    pub(super) told: Mutex<Vec<Hold>>,
     /// Running tasks that wait for the pool's end themselves; see [`shutdown`](super::shutdown).
     pub(super) excused: AtomicUsize,
     /// Workers whose task waits for the pool's end.
@@ -102,6 +104,7 @@ impl Shared {
             outside: Outside::default(),
             suspended: Registry::new(),
             swept: AtomicUsize::new(0),
+            told: Mutex::default(),
             excused: AtomicUsize::new(0),
             inside: AtomicUsize::new(0),
             waiters: Mutex::default(),
@@ -298,7 +301,7 @@ impl Shared {
     }
 
     /// Resolves what is queued as the phase says. The caller has passed a fence since it saw
-    /// the phase. Returns how many were cancelled before their start.
+    /// the phase.
     pub(super) fn empty_queues(&self) {
         while let Some(task) = self.take_any() {
             self.resolve(task);
@@ -318,10 +321,16 @@ impl Shared {
 
     /// Cancels what lies in a sealed pool, or is about to.
     fn sweep(&self, task: &TaskRef) {
+        if task.is_finished() || task.is_job() && task.hold().is_claimed() {
+            return; // Only an entry: of what a handle has cancelled, or a joiner runs in place.
+        }
         // Ordering: Relaxed, before the end, whose count publishes it: who has seen everything end
-        // reads all of this. Taken back if another canceller was first.
+        // reads all of this. Taken back if a canceller or a joiner was first, at this
+        // very moment: a job that nobody has begun ends here.
         self.swept.fetch_add(1, Ordering::Relaxed);
-        if !task.cancel_first() {
+        let is_told = task.cancel_first();
+        let is_begun = task.is_job() && (!task.is_finished() || task.hold().has_outlived_cancel());
+        if !is_told || is_begun {
             self.swept.fetch_sub(1, Ordering::Relaxed);
         }
     }

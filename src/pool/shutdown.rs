@@ -81,59 +81,66 @@ pub struct StuckTask {
     pub running_for: Duration,
 }
 
-/// Suspended tasks that were told to stop.
-#[derive(Debug)]
-pub(super) struct Told(Vec<Hold>);
-
 /// Who waits for the end of the pool.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(Vec<Waker>);
 
 impl Shared {
-    /// Seals the pool; says what that has told to stop, if it was this call that did it.
-    pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> Option<Told> {
+    /// Seals the pool; true if it was this call that cancels.
+    pub(super) fn stop(self: &Arc<Self>, mode: Shutdown) -> bool {
         // Ordering: Release pairs with `is_stopped`; no model, as there.
         self.stopped.store(true, Ordering::Release);
         if self.is_left_behind() {
             // The parent's threads may have held any of its locks at the fork; what is queued
             // is lost anyhow.
-            return None;
+            return false;
         }
         match mode {
             Shutdown::Drain => {
                 if self.seal.advance(Phase::Drain) {
                     self.try_close();
                 }
-                None
+                false
             }
             Shutdown::CancelQueued => {
-                if !self.seal.advance(Phase::Cancel) {
-                    return None;
+                let is_first = self.seal.advance(Phase::Cancel);
+                if is_first {
+                    self.abandon();
                 }
-                self.empty_queues();
-                let mut told = self.suspended.holds();
-                told.retain(Hold::cancel_first);
-                self.empty_queues();
-                self.dismiss();
-                Some(Told(told))
+                is_first
             }
         }
-    }
-
-    /// How many jobs and tasks the sealing call has cancelled so far. One that was told to stop
-    /// while it was polled may have given a value all the same.
-    pub(super) fn cancelled(&self, told: &Told) -> usize {
-        let told = told.0.iter().filter(|task| !task.has_outlived_cancel());
-        // Ordering: Relaxed: see `sweep`.
-        self.swept.load(Ordering::Relaxed) + told.count()
     }
 
     /// A start hook panicked: nothing that has not started ever will.
     pub(super) fn break_down(self: &Arc<Self>) {
-        if !self.seal.advance(Phase::Broken) {
-            return;
+        if self.seal.advance(Phase::Broken) {
+            self.abandon();
         }
+    }
+
+    /// In a pool that runs no more: ends what is queued and what is suspended, and sends everybody
+    /// home. A destructor in there may itself wait for the pool's end, further up on this stack:
+    /// then it does the rest.
+    fn abandon(&self) {
+        let tell = match self.seal.phase() {
+            Phase::Cancel => Self::cancel_suspended,
+            Phase::Broken => Self::shut_down_suspended,
+            Phase::Open | Phase::Drain | Phase::Ending | Phase::Closed => return,
+        };
         self.empty_queues();
+        tell(self);
+        self.empty_queues();
+        self.dismiss();
+    }
+
+    fn cancel_suspended(&self) {
+        let mut told = self.suspended.holds();
+        told.retain(Hold::cancel_first);
+        self.told.lock().extend(told);
+    }
+
+    fn shut_down_suspended(&self) {
         for hold in self.suspended.holds() {
             if hold.is_here() {
                 hold.shut_down();
@@ -143,8 +150,15 @@ impl Shared {
                 let _ = hold.cancel();
             }
         }
-        self.empty_queues();
-        self.dismiss();
+    }
+
+    /// How many jobs and tasks the sealing call has cancelled so far. One that was told to stop
+    /// while it was polled may have given a value all the same.
+    pub(super) fn cancelled(&self) -> usize {
+        let told = std::mem::take(&mut *self.told.lock());
+        let told = told.iter().filter(|task| !task.has_outlived_cancel());
+        // Ordering: Relaxed: see `sweep`.
+        self.swept.load(Ordering::Relaxed) + told.count()
     }
 
     /// Closes a draining pool in which nothing lives any more.
@@ -189,6 +203,7 @@ impl Shared {
         }
         let here = worker::current().filter(|here| here.shared.id == self.id);
         let excused = Excused::new(self, here.as_deref());
+        self.abandon();
         let depth = here.as_ref().map_or(0, |here| here.next_wait());
         let goes_on = |here: &Rc<Worker>| here.help() || here.lies_down(depth);
         let parking = Parking::current();

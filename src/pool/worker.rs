@@ -108,8 +108,6 @@ pub(super) struct Worker {
     firing: Cell<bool>,
     /// The tasks of this pool that these have woken.
     fired: Cell<usize>,
-    /// Inside a turn of the own loop.
-    turning: Cell<bool>,
     /// Parked for want of work: no blocked worker.
     resting: Cell<bool>,
     /// Waits of ours, one inside the other.
@@ -245,7 +243,6 @@ impl Worker {
             polling: Cell::new(false),
             firing: Cell::new(false),
             fired: Cell::new(0),
-            turning: Cell::new(false),
             resting: Cell::new(false),
             blocked: Cell::new(0),
             outer: Cell::new(None),
@@ -362,13 +359,11 @@ impl Worker {
         // work under the lock of the inbox.
         self.seat.called.store(false, Ordering::Relaxed);
         self.see_to_turn();
-        self.turning.set(true);
         self.polling.set(true);
         self.seat.pulse.turn(Doing::Inside);
         let _ = self.driver.turn(LOOP_SHARE);
         self.seat.pulse.turn(Doing::Looking);
         self.polling.set(false);
-        self.turning.set(false);
         self.catch_up();
     }
 

@@ -562,6 +562,43 @@ fn loom_task_assign_races_claim() {
     });
 }
 
+/// Question: an executor gives a late job back and another one takes it, while somebody cancels;
+/// does that one hear of the end who was told, at the last, that it has the job, and nobody else?
+///
+/// Bound: two executors, one canceller; two switches of threads against their will.
+///
+/// Must fail when: who asks for the executor of a job that was assigned sees none, or does not
+/// take the lock; a job that was cancelled may still be assigned.
+#[test]
+fn loom_task_assign_again_races_cancel() {
+    bounded(2, || {
+        let accounts = [0, 1].map(|_| {
+            Arc::new(Account {
+                started: AtomicUsize::new(0),
+                ended: AtomicUsize::new(0),
+            })
+        });
+        let (task, reader) = late_job(Spawned::here(), None, || Ok(()));
+        let cancelled = thread::spawn(move || reader.hold().cancel() == Cancel::Prevented);
+        let [one, other] = accounts.clone();
+        let executor = thread::spawn(move || {
+            let first = task.assign(Some(one));
+            let back = first && task.assign(None);
+            let second = back && task.assign(Some(other));
+            task.run();
+            (first && !back, second)
+        });
+        let cancelled = cancelled.join().unwrap();
+        let (first, second) = executor.join().unwrap();
+        let counts = |account: &Account| {
+            [&account.started, &account.ended].map(|count| count.load(Ordering::Relaxed))
+        };
+        let ran = usize::from(second && !cancelled);
+        assert_eq!(counts(&accounts[0]), [0, usize::from(first)]);
+        assert_eq!(counts(&accounts[1]), [ran, usize::from(second)]);
+    });
+}
+
 /// Question: two cells of a block are freed by two threads; is the block freed once, after both?
 ///
 /// Bound: two jobs; each is run by one thread and read by another.

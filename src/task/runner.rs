@@ -11,7 +11,7 @@ use super::schedule::{Ended, Home, Schedule};
 use crate::base::sync::Arc;
 
 /// A worker, as the task sees it that the worker took. What the worker is told here, the executor is
-/// not told through [`Schedule`](super::Schedule).
+/// not told through [`Schedule`].
 pub(crate) trait Runner {
     /// The executor whose tasks it takes, and which it keeps alive.
     fn home(&self) -> Home;

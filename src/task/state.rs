@@ -78,7 +78,7 @@ const HOLDER: u64 = 1 << 45;
 const HOLDERS: u64 = ((1 << 19) - 1) << 45;
 /// A count that has come so far stays there, and the cell is never freed: a task whose waker has
 /// a million live clones, or whose handle half a million that may cancel it, costs its block of
-/// memory, and not the process.
+/// memory and what that refers to (context, executor), and not the process.
 const DRIVERS_MAX: u64 = DRIVERS / DRIVER;
 const HOLDERS_MAX: u64 = HOLDERS / HOLDER;
 

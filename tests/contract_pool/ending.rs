@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use portage::event_loop::running_loop;
 use portage::pool::{Shutdown, ShutdownReport};
 use portage::promise::Cancel;
 use portage::time::{sleep, yield_now};
@@ -666,5 +667,82 @@ fn the_destructor_of_work_that_is_cancelled_may_shut_the_pool_down() {
         let queued = held.spawn_blocking(move || drop(ends));
         assert_eq!(queued.cancel(), Cancel::Prevented);
         assert!(told.recv().expect("it ends").completed);
+    }
+}
+
+#[test]
+fn the_first_poll_of_a_pinned_task_may_shut_the_pool_down_whatever_its_loop_has_to_do() {
+    let _watch = watchdog(30);
+    let pool = pool(1, 1);
+    let inner = pool.clone();
+    let task = pool.spawn_pinned(move || async move {
+        let own = running_loop().expect("the worker's own loop");
+        own.spawn(async {}).detach();
+        let queued = inner.spawn_blocking(|| 5);
+        assert!(inner.shutdown(Shutdown::Drain).completed);
+        queued.wait()
+    });
+    let queued = task.wait().expect("no panic");
+    assert_eq!(queued.expect("what is queued still runs"), 5);
+}
+
+#[test]
+fn a_job_that_a_joiner_runs_in_place_is_neither_told_nor_counted_when_the_queue_is_cancelled() {
+    let _watch = watchdog(30);
+    let gate = Gate::new();
+    let pool = held(&gate);
+    let _end = OpenAtEnd(gate.clone());
+    let (inside, is_inside) = mpsc::channel();
+    let (shut, is_shut) = mpsc::channel::<()>();
+    let job = pool.spawn_blocking(move || {
+        inside.send(()).expect("it listens");
+        is_shut.recv().expect("it is told");
+        portage::cancel::is_cancelled()
+    });
+    let joiner = std::thread::spawn(move || job.wait_helping());
+    is_inside.recv().expect("it is run in place");
+    let report = pool.shutdown_timeout(Shutdown::CancelQueued, Duration::ZERO);
+    assert_eq!(report.cancelled, 0);
+    shut.send(()).expect("it runs");
+    let was_told = joiner.join().expect("no panic").expect("it ends");
+    assert!(!was_told);
+}
+
+#[test]
+fn a_destructor_that_a_shutdown_runs_may_shut_the_pool_down_though_tasks_are_suspended() {
+    let _watch = watchdog(30);
+    for mode in [Shutdown::Drain, Shutdown::CancelQueued] {
+        let pool = pool(1, 1);
+        let (promise, never) = portage::promise::<()>();
+        let (polled, is_polled) = mpsc::channel();
+        let suspended = pool.spawn(async move {
+            polled.send(()).expect("it listens");
+            never.await
+        });
+        is_polled.recv().expect("it is polled");
+        let (gate, runs) = (Gate::new(), Arc::new(Barrier::new(2)));
+        let (at, begun) = (gate.clone(), runs.clone());
+        let running = pool.spawn_blocking(move || {
+            begun.wait();
+            at.pass();
+        });
+        runs.wait();
+        let (tell, told) = mpsc::channel();
+        let ends = Ends(pool.clone(), mode, tell);
+        let queued = pool.spawn_blocking(move || drop(ends));
+        let opener = std::thread::spawn(move || gate.open());
+        let report = pool.shutdown(Shutdown::CancelQueued);
+        assert!(report.completed && told.recv().expect("told").completed);
+        assert_eq!(report.cancelled, 2);
+        running.wait().expect("running jobs end");
+        assert!(queued.wait().expect_err("it was queued").is_cancelled());
+        assert!(
+            suspended
+                .wait()
+                .expect_err("it was suspended")
+                .is_cancelled()
+        );
+        opener.join().expect("no panic");
+        drop(promise);
     }
 }

@@ -52,7 +52,7 @@ impl Worker {
         if self.is_deep() {
             return false;
         }
-        if !self.turning.get() && (self.driver.has_work() || self.is_timer_due()) {
+        if self.driver.can_turn() && (self.driver.has_work() || self.is_timer_due()) {
             self.turn();
             return true;
         }
