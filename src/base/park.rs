@@ -80,6 +80,9 @@ pub(crate) struct Unparker {
 
 impl Parker {
     pub(crate) fn new() -> Self {
+        // For the first time here, as that reads files, and not before a sleep.
+        #[cfg(not(any(loom, shuttle)))]
+        let _ = cpus::are_several();
         Self {
             #[cfg(not(any(loom, shuttle)))]
             patience: Cell::new(Patience::new()),
