@@ -42,7 +42,7 @@ more=(); for object in "${objects[@]:1}"; do more+=(-object "$object"); done
 
 awk -v rooms="$rooms" -v missed="${1:-}" -v root="$PWD/" '
     /^SF:/ { file = substr($0, 4); sub(root, "", file); use = file ~ rooms; lines = hit = 0; gone = ""; skip = 0
-             if (use) { n = 0; intest = 0; while ((getline text < file) > 0) { n++; if (text ~ /^mod (tests|models) \{/) intest = 1; test[n] = intest; source[n] = text } close(file) } }
+             if (use) { n = 0; intest = 0; while ((getline text < file) > 0) { n++; if (text ~ /^(pub\(crate\) )?mod (tests|models) \{/) intest = 1; test[n] = intest; source[n] = text } close(file) } }
     /^DA:/ && use { split(substr($0, 4), part, ","); at = part[1] + 0; if (!test[at]) { lines++; if (part[2] > 0) hit++; else gone = gone sprintf("    %d: %s\n", at, source[at]) } }
     /^end_of_record/ && use { all += lines; allhit += hit; if (lines) { printf "%-40s %4d of %4d lines  %5.1f %%\n", file, hit, lines, 100 * hit / lines; if (missed != "") printf "%s", gone } }
     END { printf "%-40s %4d of %4d lines  %5.1f %%\n", "all of these rooms", allhit, all, 100 * allhit / all }
